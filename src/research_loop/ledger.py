@@ -1,0 +1,220 @@
+"""The ledger: one SQLite file that holds every experiment. Everything else is a view of it.
+
+Append-only: rows are inserted and never changed (triggers refuse it), one transaction each, WAL with
+synchronous=FULL, so that what a caller was told is recorded survives kill -9 and power loss. One process writes (the
+holder of the lab's lock); any number may read meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from research_loop.errors import LedgerError
+from research_loop.records import Experiment, History, Point, Result, Run, Score, Verdict
+
+SCHEMA_VERSION = 1
+TABLES = {
+    "meta": "key TEXT PRIMARY KEY, value TEXT NOT NULL",
+    "experiments": """n INTEGER PRIMARY KEY, what TEXT NOT NULL, why TEXT NOT NULL, risk TEXT NOT NULL,
+        proposer TEXT NOT NULL, parent INTEGER REFERENCES experiments, commit_id TEXT NOT NULL, code_key TEXT NOT NULL,
+        created_at REAL NOT NULL""",
+    "runs": """n INTEGER NOT NULL REFERENCES experiments, k INTEGER NOT NULL, seed INTEGER NOT NULL,
+        started_at REAL NOT NULL, keeper_pid INTEGER, keeper_create_time REAL, PRIMARY KEY (n, k)""",
+    "results": """n INTEGER NOT NULL, k INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
+        detail TEXT NOT NULL, score REAL, verified TEXT, exit_code INTEGER, seconds REAL NOT NULL,
+        startup_seconds REAL, training_seconds REAL, peak_vram_mb REAL, peak_ram_mb REAL, summary TEXT NOT NULL,
+        PRIMARY KEY (n, k), FOREIGN KEY (n, k) REFERENCES runs (n, k)""",
+    "traces": """n INTEGER NOT NULL, k INTEGER NOT NULL, curve TEXT NOT NULL, log_tail TEXT NOT NULL,
+        PRIMARY KEY (n, k), FOREIGN KEY (n, k) REFERENCES runs (n, k)""",
+    "verdicts": """n INTEGER PRIMARY KEY REFERENCES experiments, kind TEXT NOT NULL, reason TEXT NOT NULL,
+        detail TEXT NOT NULL, decided_at REAL NOT NULL""",
+}
+RESULT_COLUMNS = [
+    *("outcome", "reason", "detail", "score", "verified", "exit_code", "seconds", "startup_seconds"),
+    *("training_seconds", "peak_vram_mb", "peak_ram_mb", "summary"),
+]
+
+
+class Ledger:
+    """Open ledger; `history` is its replay, kept up to date by this object's own appends."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Opens or, unless `read_only`, creates the file. Raises LedgerError when it cannot be used."""
+        self.path = path
+        with self._errors():
+            if read_only:
+                self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+            else:
+                self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
+                self._prepare()
+            self._check_version()
+            self._experiments = {e.n: e for e in self._replay()}
+
+    @property
+    def history(self) -> History:
+        return History(tuple(self._experiments.values()))
+
+    def experiment(self, n: int) -> Experiment:
+        """Raises LedgerError when there is no experiment `n`."""
+        if n not in self._experiments:
+            last = max(self._experiments, default=None)
+            known = "the ledger is empty" if last is None else f"the ledger has 0 to {last}"
+            raise LedgerError(f"experiment {n}: there is none; {known}")
+        return self._experiments[n]
+
+    def close(self) -> None:
+        self._db.close()
+
+    # ------------------------------------------------------------------------------------------------------ append
+
+    def propose(self, experiment: Experiment) -> Experiment:
+        """Appends a new experiment under the next number, which it gets in place of its own."""
+        row = replace(experiment, n=max(self._experiments, default=-1) + 1, runs=(), verdict=None)
+        self._insert(
+            "experiments",
+            (row.n, row.what, row.why, row.risk, row.proposer, row.parent, row.commit, row.key, row.created_at),
+        )
+        return self._remember(row)
+
+    def start_run(self, run: Run) -> Experiment:
+        self._insert("runs", (run.n, run.k, run.seed, run.started_at, run.keeper_pid, run.keeper_create_time))
+        experiment = self.experiment(run.n)
+        return self._remember(replace(experiment, runs=(*experiment.runs, run)))
+
+    def finish_run(self, n: int, k: int, result: Result) -> Experiment:
+        """Appends the result of run `k`, its curve and the end of its log."""
+        score = (result.score.value, result.score.verified) if result.score else (None, None)
+        row = (
+            *(n, k, result.outcome, result.reason, result.detail, *score, result.exit_code, result.seconds),
+            *(result.startup_seconds, result.training_seconds, result.peak_vram_mb, result.peak_ram_mb),
+            json.dumps(dict(result.summary)),
+        )
+        curve = json.dumps([list(asdict(point).values()) for point in result.curve])
+        with self._transaction():
+            self._append("results", row)
+            self._append("traces", (n, k, curve, result.log_tail))
+        light = replace(result, curve=(), log_tail="")
+        experiment = self.experiment(n)
+        runs = tuple(replace(run, result=light) if run.k == k else run for run in experiment.runs)
+        return self._remember(replace(experiment, runs=runs))
+
+    def decide(self, n: int, verdict: Verdict) -> Experiment:
+        self._insert("verdicts", (n, verdict.kind, verdict.reason, verdict.detail, verdict.decided_at))
+        return self._remember(replace(self.experiment(n), verdict=verdict))
+
+    def note(self, key: str, value: str) -> None:
+        """Writes down a fact about the lab, once; a second value for a key is a LedgerError."""
+        self._insert("meta", (key, value))
+
+    # -------------------------------------------------------------------------------------------------------- read
+
+    def noted(self, key: str) -> str | None:
+        with self._errors():
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def trace(self, n: int, k: int) -> tuple[tuple[Point, ...], str]:
+        """Curve and log tail of a finished run; kept out of `history`, which stays small for long ledgers."""
+        with self._errors():
+            row = self._db.execute("SELECT curve, log_tail FROM traces WHERE n = ? AND k = ?", (n, k)).fetchone()
+        if row is None:
+            return (), ""
+        return tuple(Point(*point) for point in json.loads(row[0])), str(row[1])
+
+    # ---------------------------------------------------------------------------------------------------- internal
+
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        if self._db.execute("PRAGMA user_version").fetchone()[0]:
+            return
+        with self._transaction():
+            for table, columns in TABLES.items():
+                self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}) STRICT")
+                for change in ("UPDATE", "DELETE"):
+                    self._db.execute(
+                        f"CREATE TRIGGER IF NOT EXISTS no_{change.lower()}_{table} BEFORE {change} ON {table} "
+                        f"BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
+                    )
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _check_version(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA_VERSION:
+            raise LedgerError(
+                f"{self.path}: written by another version of research-loop (format {version}, this one reads "
+                f"{SCHEMA_VERSION}): use that version, or a new lab"
+            )
+
+    def _replay(self) -> Iterator[Experiment]:
+        results = {(row[0], row[1]): _result(row[2:]) for row in self._select("results", RESULT_COLUMNS)}
+        runs: dict[int, list[Run]] = {}
+        for row in self._select("runs", ["seed", "started_at", "keeper_pid", "keeper_create_time"]):
+            runs.setdefault(row[0], []).append(replace(Run(*row), result=results.get(row[:2])))
+        verdicts = {n: Verdict(*rest) for n, *rest in self._db.execute("SELECT * FROM verdicts")}
+        for row in self._db.execute("SELECT * FROM experiments ORDER BY n"):
+            yield replace(Experiment(*row), runs=tuple(runs.get(row[0], ())), verdict=verdicts.get(row[0]))
+
+    def _select(self, table: str, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+        return iter(self._db.execute(f"SELECT n, k, {', '.join(columns)} FROM {table} ORDER BY n, k"))
+
+    def _remember(self, experiment: Experiment) -> Experiment:
+        self._experiments[experiment.n] = experiment
+        return experiment
+
+    def _insert(self, table: str, row: tuple[Any, ...]) -> None:
+        with self._transaction():
+            self._append(table, row)
+
+    def _append(self, table: str, row: tuple[Any, ...]) -> None:
+        self._db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path}: {error}: {_cure(str(error))}") from error
+
+
+def _result(row: tuple[Any, ...]) -> Result:
+    values = dict(zip(RESULT_COLUMNS, row, strict=True))
+    verified = values.pop("verified")
+    score = values.pop("score")
+    values["summary"] = json.loads(values["summary"])
+    return Result(**values, score=None if score is None else Score(score, verified))
+
+
+def _cure(fact: str) -> str:
+    if "full" in fact:
+        return "free some space and start again; what was recorded is safe"
+    if "locked" in fact:
+        return "another program holds the file; end it and start again"
+    if "unable to open" in fact:
+        return "no ledger here yet, or no right to open it: `research-loop run` makes one"
+    return "if the file is damaged, `sqlite3 ledger.sqlite .recover` gets its rows back"
+
+
+def now() -> float:
+    """Seconds since 1970, for the rows."""
+    return time.time()
