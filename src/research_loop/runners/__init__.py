@@ -1,0 +1,45 @@
+"""Who runs: a runner holds some runs at once and hands back what the harness saw of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from research_loop.records import Job, Progress, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The process that answers for a run; pid and create time (seconds since the epoch) name it for good."""
+
+    keeper_pid: int
+    keeper_create_time: float
+
+
+class Runner(Protocol):
+    """Starts runs and waits for them. One thread calls all of it."""
+
+    slots: int
+    """How many runs it can hold at once."""
+
+    @property
+    def running(self) -> int:
+        """Runs started and not yet handed back by `wait`."""
+        ...
+
+    def start(self, job: Job) -> Started:
+        """Start a run. Raises RunError when it cannot be started; a run that fails is a result, not an error."""
+        ...
+
+    def wait(self, timeout: float, on_progress: Callable[[Progress], None] | None = None) -> list[tuple[Job, Result]]:
+        """Return as soon as a run has ended; [] after `timeout` seconds, or at once when nothing runs."""
+        ...
+
+    def stop(self) -> None:
+        """Kill all runs now; the next `wait` returns them as `stopped`."""
+        ...
+
+    def close(self) -> None:
+        """Stop what still runs and free everything; nothing can be started afterwards."""
+        ...

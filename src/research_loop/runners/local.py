@@ -1,0 +1,368 @@
+"""Runs on this machine: one keeper process and one process tree a run.
+
+The harness side is one thread and one selector. It reads what the run prints, samples its memory, and hears from
+the keeper (keeper.py) that everything is over. Every process of a run carries RESEARCH_LOOP_RUN=<token> in its
+environment, and RESEARCH_LOOP_LAB=<token> where the loop sets it, so that what survives a `kill -9` of keeper
+or harness can be found again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+
+from research_loop.errors import RunError
+from research_loop.records import Job, Progress, Result
+from research_loop.runlog import RunLog
+from research_loop.runners import Started
+from research_loop.scoring import Ending, conclude, read_summary
+
+RUN_MARKER = "RESEARCH_LOOP_RUN"
+LAB_MARKER = "RESEARCH_LOOP_LAB"
+LINUX = sys.platform == "linux"
+KEEPER = Path(__file__).with_name("keeper.py")
+CHUNK_BYTES = 1024 * 1024
+PROGRESS_SECONDS = 0.25
+TICK_SECONDS = 1.0
+SAMPLE_SHARE = 0.005
+"""Share of the harness's time that sampling memory may take on a machine with very many processes."""
+OVERDUE_SECONDS = 30.0
+"""How long a keeper may take to end a run after its limit or a stop; a GPU frees 80 GB in a few seconds."""
+MEMORY_SHARE = 0.5
+"""A run killed while it held more than this share of the memory is taken for one that ran out of it."""
+
+
+class LocalRunner:
+    """Holds up to `slots` runs at once on this machine."""
+
+    def __init__(self, slots: int = 1) -> None:
+        self.slots = slots
+        self._selector = selectors.DefaultSelector()
+        self._active: list[_Active] = []
+        self._ended: list[tuple[Job, Result]] = []
+        self._closed = False
+
+    @property
+    def running(self) -> int:
+        return len(self._active) + len(self._ended)
+
+    def start(self, job: Job) -> Started:
+        """Start a run in `job.folder` with `job.environment` as its entire environment.
+
+        Raises RunError when no slot is free or no process can be started there. A command that does not exist is
+        a result of the run.
+        """
+        if self._closed or self.running >= self.slots:
+            raise RunError(f"run {job.n}.{job.k}: the runner " + ("is closed" if self._closed else "has no free slot"))
+        active = _Active(job)
+        self._selector.register(active.control, selectors.EVENT_READ, active.hear)
+        self._selector.register(active.output, selectors.EVENT_READ, active.read)
+        self._active.append(active)
+        return active.started
+
+    def wait(self, timeout: float, on_progress: Callable[[Progress], None] | None = None) -> list[tuple[Job, Result]]:
+        """Runs that ended: as soon as there is one, [] after `timeout` seconds, or at once when nothing runs.
+
+        Output is read only in here, so call it again soon. `on_progress` is called for news, at most 4 times a
+        second and run.
+        """
+        deadline = time.monotonic() + timeout
+        while self._active and not self._ended:
+            left = deadline - time.monotonic()
+            self._turn(min(max(left, 0.0), PROGRESS_SECONDS if on_progress else TICK_SECONDS))
+            for active in self._active:
+                active.tell(on_progress)
+            if left <= 0:
+                break
+        ended, self._ended = self._ended, []
+        return ended
+
+    def stop(self) -> None:
+        """Ask every keeper to kill its run; `wait` returns them when nothing of them is left."""
+        for active in self._active:
+            active.stop()
+
+    def close(self) -> None:
+        """Stop what still runs, wait until it is gone, and free everything."""
+        self.stop()
+        while self._active:
+            self._turn(TICK_SECONDS)
+        self._ended.clear()
+        self._selector.close()
+        self._closed = True
+
+    def _turn(self, timeout: float) -> None:
+        """One round: what can be read, what is due, who is over."""
+        for key, _ in self._selector.select(timeout):
+            take: Callable[[], bool] = key.data
+            if not take():
+                self._selector.unregister(key.fileobj)
+        for active in list(self._active):
+            active.tick()
+            if active.over:
+                self._finish(active)
+
+    def _finish(self, active: _Active) -> None:
+        if active.output in self._selector.get_map():
+            self._selector.unregister(active.output)
+        self._active.remove(active)
+        self._ended.append((active.job, active.finish()))
+
+
+class _Active:
+    """One run in flight."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.over = False
+        self._token = job.environment.get(RUN_MARKER) or uuid.uuid4().hex
+        self._spawned = time.monotonic()
+        self._keeper, self.control, self.output = _start_keeper(job, {**job.environment, RUN_MARKER: self._token})
+        self._process = psutil.Process(self._keeper.pid)
+        self.started = Started(self._keeper.pid, self._process.create_time())
+        self._log = RunLog(job.log, job.metric, job.memory_metric)
+        self._report = b""
+        self._overdue_at = job.limit_seconds + OVERDUE_SECONDS
+        self._stopping = False
+        self._seen: list[psutil.Process] = []
+        self._sample_at = 0.0
+        self._peak_mb = 0.0
+        self._told_at, self._told_news = 0.0, 0
+
+    def seconds(self) -> float:
+        """Since the spawn, by the harness's clock."""
+        return time.monotonic() - self._spawned
+
+    def read(self) -> bool:
+        """Take one chunk of output; False at its end."""
+        try:
+            data = os.read(self.output, CHUNK_BYTES)
+        except BlockingIOError:
+            return True
+        self._log.feed(data, self.seconds())
+        return bool(data)
+
+    def hear(self) -> bool:
+        """Take the keeper's report; its end, with or without one, is the end of the run."""
+        try:
+            data = self.control.recv(4096)
+        except ConnectionResetError:  # killed before it read our request to stop
+            data = b""
+        self._report += data
+        self.over = not data
+        return bool(data)
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._overdue_at = min(self._overdue_at, self.seconds() + OVERDUE_SECONDS)
+        with contextlib.suppress(OSError):  # it has just ended: that is heard in a moment
+            self.control.send(b"s")
+
+    def tick(self) -> None:
+        """What is due about once a second."""
+        now = self.seconds()
+        self._log.tick(now)
+        if now >= self._sample_at:
+            self._sample_memory()
+            self._sample_at = now + max(TICK_SECONDS, (self.seconds() - now) / SAMPLE_SHARE)
+        if now >= self._overdue_at and not self.over:
+            self._keeper.kill()  # stuck or stopped by its run; its end is heard on the socket
+
+    def tell(self, on_progress: Callable[[Progress], None] | None) -> None:
+        now, log = self.seconds(), self._log
+        if on_progress is None or log.news == self._told_news or now - self._told_at < PROGRESS_SECONDS:
+            return
+        self._told_at, self._told_news = now, log.news
+        on_progress(Progress(self.job.n, self.job.k, now, log.share, log.loss, log.line))
+
+    def finish(self) -> Result:
+        """Everything of the run is dead or dies here; what it printed was readable before its end was, and is read."""
+        seconds = self.seconds()
+        ending, peak_mb = self._ending(seconds)
+        self._peak_mb = max(self._peak_mb, peak_mb)
+        self.control.close()
+        self._keeper.kill()
+        self._keeper.wait()
+        if not self._report or not LINUX:
+            self._sweep()
+        os.close(self.output)
+        self._log.finish(seconds)
+        return self._result(ending, seconds)
+
+    def _ending(self, seconds: float) -> tuple[Ending, float]:
+        """What the keeper said, and the largest process in MB; or why it said nothing."""
+        if self._report:
+            report = json.loads(self._report)
+            error = f"{self.job.command[0]}: {report['error']}"
+            return Ending(report["cause"], report["code"], error), float(report["peak_mb"])
+        late = seconds >= self.job.limit_seconds
+        return Ending("stop" if self._stopping else "limit" if late else "lost"), 0.0
+
+    def _result(self, ending: Ending, seconds: float) -> Result:
+        log, job = self._log, self.job
+        near_limit = self._peak_mb > MEMORY_SHARE * _memory_mb()
+        result = conclude(ending, log.summary, log.tail(), job.metric, log.loss, near_limit)
+        summary = read_summary(log.summary, job.metric, job.memory_metric)
+        return replace(
+            result,
+            detail="; ".join(part for part in (result.detail, log.trouble) if part),
+            seconds=seconds,
+            startup_seconds=log.startup_seconds,
+            training_seconds=summary.get("training_seconds"),
+            peak_vram_mb=summary.get(job.memory_metric),
+            peak_ram_mb=self._peak_mb or None,
+            summary=summary,
+            curve=log.curve,
+            log_tail="\n".join(log.tail()),
+        )
+
+    def _sample_memory(self) -> None:
+        """Resident memory of the whole tree; who is in it is remembered for the case that the keeper is killed."""
+        try:
+            self._seen = self._process.children(recursive=True)
+        except psutil.NoSuchProcess:
+            return
+        held = 0
+        for process in self._seen:
+            with contextlib.suppress(psutil.Error):
+                held += process.memory_info().rss
+        self._peak_mb = max(self._peak_mb, held / 2**20)
+
+    def _sweep(self) -> None:
+        """Kill what a lost keeper left: those seen in its tree, and all that carry the run's marker."""
+        for process in self._seen:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        _kill_marked(RUN_MARKER, self._token, spare={os.getpid()})
+
+
+def sweep(lab_token: str) -> int:
+    """Kill all processes of this user that carry RESEARCH_LOOP_LAB=<lab_token>: what a killed harness left.
+
+    Returns how many. The calling process and its ancestors are spared.
+    """
+    ancestors = {process.pid for process in psutil.Process().parents()}
+    return _kill_marked(LAB_MARKER, lab_token, spare={os.getpid(), *ancestors})
+
+
+def end_keeper(pid: int, create_time: float, patience_seconds: float = 5.0) -> None:
+    """Wait for a recorded keeper that is still cleaning up; then kill it with its descendants.
+
+    Does nothing when the keeper is gone, or when its pid belongs to another process by now.
+    """
+    try:
+        keeper = psutil.Process(pid)
+        # the boot time behind a create time moves by a second when the machine's clock is set
+        if abs(keeper.create_time() - create_time) > 2.0 or str(KEEPER) not in keeper.cmdline():
+            return
+        keeper.wait(patience_seconds)
+    except psutil.TimeoutExpired:
+        _kill_tree(keeper)
+    except psutil.Error:  # gone, or a zombie that its parent has yet to collect
+        return
+
+
+def _start_keeper(job: Job, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
+    """The keeper, our end of its socket and the read end of the run's output; all of it or nothing."""
+    locale = environment.get("LC_CTYPE", "")
+    command = [sys.executable, "-I", "-S", str(KEEPER), str(job.limit_seconds), locale, *job.command]
+    with contextlib.ExitStack() as undo:
+        try:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            with theirs:
+                read, write = os.pipe()
+                undo.callback(os.close, read)
+                with open(write, "wb") as output:
+                    _widen(read)
+                    keeper = _spawn(command, theirs, output, job.folder, environment)
+        except (OSError, ValueError) as error:
+            raise RunError(f"run {job.n}.{job.k} in {job.folder}: cannot start a process there: {error}") from error
+        undo.pop_all()
+    ours.setblocking(False)
+    os.set_blocking(read, False)
+    return keeper, ours, read
+
+
+def _spawn(
+    command: list[str], control: socket.socket, output: BinaryIO, folder: Path, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """The keeper in a session of its own, so that Ctrl-C on the terminal reaches the harness alone."""
+    return subprocess.Popen(
+        command,
+        stdin=control.fileno(),
+        stdout=output,
+        stderr=output,
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def _widen(pipe: int) -> None:
+    """A megabyte of pipe instead of 64 KB: fewer rounds when a run floods. A user may be over the system's quota."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK_BYTES)
+
+
+def _memory_mb() -> float:
+    """Memory of this machine, or of the container (cgroup v2) when that is less."""
+    total = float(psutil.virtual_memory().total)
+    with contextlib.suppress(OSError, ValueError):  # no cgroup, or its limit is the word "max"
+        total = min(total, float(int(Path("/sys/fs/cgroup/memory.max").read_text())))
+    return total / 2**20
+
+
+def _kill_marked(marker: str, value: str, spare: set[int], patience_seconds: float = 5.0) -> int:
+    """Kill until no process with the marker lives (a fork may slip past one round); how many there were."""
+    killed: set[int] = set()
+    deadline = time.monotonic() + patience_seconds
+    while found := [process for process in _marked(marker, value) if process.pid not in spare]:
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+                killed.add(process.pid)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.002)
+    return len(killed)
+
+
+def _marked(marker: str, value: str) -> list[psutil.Process]:
+    """Living processes of this user with the marker in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.uids().real == os.getuid() and process.environ().get(marker) == value:
+                found.append(process)
+    return found
+
+
+def _kill_tree(keeper: psutil.Process, patience_seconds: float = 5.0) -> None:
+    """Kill descendants first: as long as the keeper is there, their orphans still become its children."""
+    deadline = time.monotonic() + patience_seconds
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while time.monotonic() < deadline:
+            living = [child for child in keeper.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+            for child in living:
+                child.kill()
+            if not living:
+                break
+            time.sleep(0.002)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        keeper.kill()
