@@ -1,0 +1,37 @@
+"""Proposers: who edits. Each is one entry point of the group `research_loop.proposers`, the built-ins included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from research_loop.errors import ConfigError
+from research_loop.records import Checkout, History, Proposal
+
+GROUP = "research_loop.proposers"
+
+
+class Proposer(Protocol):
+    """Edits the champion. `name` is what the ledger records as the author."""
+
+    name: str
+
+    def propose(self, checkout: Checkout, history: History) -> Proposal | None:
+        """The next proposal, an edit of `checkout.files`; None when nothing is left to propose.
+
+        Called again while earlier experiments are still open (their verdict is None). A proposal's key
+        (`edits.key` of its files) must not be in the history, decided or open.
+        """
+
+
+def load(name: str) -> Callable[..., Proposer]:
+    """The proposer's class or factory by its entry-point name; ConfigError names the known ones."""
+    known = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in known:
+        raise ConfigError(f"no proposer named {name!r}: choose one of {', '.join(sorted(known)) or '(none installed)'}")
+    try:
+        factory: Callable[..., Proposer] = known[name].load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"proposer {name!r} cannot be loaded ({error}): install its package again") from error
+    return factory

@@ -1,0 +1,375 @@
+"""The ranked moves: what to try first on any GPT training script with a fixed time budget, and why.
+
+In the order of what a fixed wall clock rewards: the batch, the shape, the learning rates, the schedule, the rest
+(the order that the autoresearch runs, nanochat's and modded-nanogpt's published logs agree on). Each is a
+direction and a usual step from whatever value is there, not a value. A direction that failed is not repeated; one
+that was kept is followed once more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from research_loop.edits import Value
+from research_loop.proposers.search import rules
+from research_loop.proposers.search.dials import dials, tidy
+from research_loop.proposers.search.lessons import Lessons, Turn, turns_of
+from research_loop.records import Experiment
+
+
+@dataclass(frozen=True, slots=True)
+class Idea:
+    """Changed constants (name -> new value) with why and risk."""
+
+    changes: Mapping[str, Value]
+    why: str
+    risk: str
+
+
+New = tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """`needs`: patterns of constant names; `change`: their old values, in that order -> new ones, or None."""
+
+    name: str
+    needs: tuple[str, ...]
+    change: Callable[..., New | None]
+    why: str
+    risk: str
+
+    def apply(self, values: Mapping[str, Value]) -> dict[str, Value] | None:
+        """New values by name, or None when a constant is missing, is no dial, or the move does not apply."""
+        turnable = list(dict.fromkeys(dial.name for dial in dials(values)))
+        names = [next((name for name in turnable if re.fullmatch(need, name)), None) for need in self.needs]
+        found = [name for name in names if name is not None]
+        if len(found) < len(names):
+            return None
+        new = self.change(*(values[name] for name in found))
+        return None if new is None else dict(zip(found, new, strict=True))
+
+
+def ranked(
+    values: Mapping[str, Value], lessons: Lessons, sequence_length: int | None, table: tuple[Move, ...] | None = None
+) -> Iterator[Idea]:
+    """Ideas of the table that are still due, best first."""
+    known = {dial.key: dial for dial in dials(values)}
+    for move in MOVES if table is None else table:
+        wanted = move.apply(values)
+        settled = rules.settle(values, wanted, sequence_length) if wanted else None
+        if not settled:
+            continue
+        turns = turns_of({name: (values[name], new) for name, new in settled.items()})
+        before = lessons.ideas.get(turns, [])
+        if turns and _is_due(before, turns, lessons) and lessons.allows(turns, known):
+            yield Idea(settled, _why(move, before, lessons), move.risk)
+
+
+def _is_due(before: list[Experiment], turns: frozenset[Turn], lessons: Lessons) -> bool:
+    """Never tried, or kept the only time it was; and its opposite was not kept."""
+    opposite = frozenset((key, -direction) for key, direction in turns)
+    if any(experiment.kept for experiment in lessons.ideas.get(opposite, [])):
+        return False
+    return not before or (len(before) == 1 and before[0].kept)
+
+
+def _why(move: Move, before: list[Experiment], lessons: Lessons) -> str:
+    if not before:
+        return move.why
+    return f"The same step helped ({lessons.difference(before[0])}): once more. {move.why}"
+
+
+def _number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _times(factor: float) -> Callable[..., New | None]:
+    def change(value: Value) -> New | None:
+        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+            return None
+        return (tidy(value, factor),)
+
+    return change
+
+
+def _plus(step: float) -> Callable[..., New | None]:
+    """For shares of the run: stays within 0 and 1."""
+
+    def change(value: Value) -> New | None:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value + step <= 1:
+            return None
+        return (round(float(value + step), 6),)
+
+    return change
+
+
+def _at_least(floor: float) -> Callable[..., New | None]:
+    def change(value: Value) -> New | None:
+        return (floor,) if isinstance(value, int | float) and _number(value) and value < floor else None
+
+    return change
+
+
+def _nearer_one(factor: float) -> Callable[..., New | None]:
+    """For averages: 1 - beta times the factor."""
+
+    def change(value: Value) -> New | None:
+        if not isinstance(value, float) or not 0 < value < 1:
+            return None
+        new = round(1 - tidy(1 - value, factor), 8)
+        return (new,) if 0 < new < 1 else None
+
+    return change
+
+
+def _beta(index: int, factor: float) -> Callable[..., New | None]:
+    def change(betas: Value) -> New | None:
+        if not isinstance(betas, tuple) or len(betas) <= index:
+            return None
+        new = _nearer_one(factor)(betas[index])
+        return None if new is None else ((*betas[:index], new[0], *betas[index + 1 :]),)
+
+    return change
+
+
+def _halved(value: Value) -> New | None:
+    number = rules.whole(value)
+    return (number // 2,) if number and number > 1 and number % 2 == 0 else None
+
+
+def _doubled(value: Value) -> New | None:
+    number = rules.whole(value)
+    return (number * 2,) if number and number > 0 else None
+
+
+def _reshaped(layers: int, heads: int) -> Callable[..., New | None]:
+    """More layers, and a width of so many more heads; the aspect ratio follows from both."""
+
+    def change(depth: Value, aspect: Value, head: Value) -> New | None:
+        old = rules.shape({"DEPTH": depth, "ASPECT_RATIO": aspect, "HEAD_DIM": head})
+        if old is None or old[0] + layers < 1:
+            return None
+        new_depth = old[0] + layers
+        new_aspect = rules.aspect_for(rules.width(*old) + heads * old[2], new_depth, old[2])
+        return None if new_aspect is None else (new_depth, new_aspect, old[2])
+
+    return change
+
+
+def _shorter_windows(pattern: Value) -> New | None:
+    if not isinstance(pattern, str) or set(pattern) - {"S", "L"}:
+        return None
+    return ("SSSL",) if pattern == "L" else ("S" + pattern,) if "L" in pattern else None
+
+
+_SHAPE: Final = ("DEPTH", "ASPECT_RATIO", "HEAD_DIM")
+
+MOVES: Final[tuple[Move, ...]] = (
+    Move(
+        "batch halved",
+        ("TOTAL_BATCH_SIZE",),
+        _halved,
+        "Twice as many updates fit into the same seconds; in a short run steps are worth more than smooth gradients.",
+        "Noisier gradients; the fixed cost of an optimizer step is paid twice as often, so fewer tokens are seen.",
+    ),
+    Move(
+        "wider by a head",
+        _SHAPE,
+        _reshaped(0, 1),
+        "A wider model learns more from each token and keeps the GPU's matrix units busier.",
+        "Slower steps, so fewer tokens in the budget; more VRAM.",
+    ),
+    Move(
+        "deeper and wider",
+        _SHAPE,
+        _reshaped(1, 1),
+        "If the budget allows more tokens than the model can use, size in both directions is the better use of it.",
+        "Clearly slower steps and more VRAM.",
+    ),
+    Move(
+        "deeper, same width",
+        _SHAPE,
+        _reshaped(1, 0),
+        "One more layer adds a step of computation per token without changing the matrix shapes.",
+        "Slower steps and some more VRAM; deep and narrow is less stable at high learning rates.",
+    ),
+    Move(
+        "shallower, same width",
+        _SHAPE,
+        _reshaped(-1, 0),
+        "One layer less makes every step faster: more tokens in the same seconds.",
+        "Loses capacity; pays only if the model was too large for the budget.",
+    ),
+    Move(
+        "narrower by a head",
+        _SHAPE,
+        _reshaped(0, -1),
+        "A narrower model sees more tokens in the same seconds.",
+        "Loses capacity; small matrices may leave the GPU waiting.",
+    ),
+    Move(
+        "embedding rate up",
+        ("EMBEDDING_LR",),
+        _times(1.4),
+        "Rows of the embedding are touched rarely, so a short run can leave them undertrained; they bear large steps.",
+        "Rare tokens may be thrown about by single batches.",
+    ),
+    Move(
+        "matrix rate up",
+        ("MATRIX_LR",),
+        _times(1.3),
+        "A short run rarely reaches the noise floor, so the matrices can take larger steps before the decay.",
+        "Instability, a NaN in the worst case.",
+    ),
+    Move(
+        "unembedding rate up",
+        ("UNEMBEDDING_LR",),
+        _times(1.5),
+        "The output layer starts from almost nothing and must calibrate every token within the budget.",
+        "The logits may grow too fast early on.",
+    ),
+    Move(
+        "longer warmdown",
+        ("WARMDOWN_RATIO",),
+        _plus(0.15),
+        "Falling learning rates average out gradient noise; most of a short run's gain comes during the decay.",
+        "Less time at the full rate.",
+    ),
+    Move(
+        "end above zero",
+        ("FINAL_LR_FRAC",),
+        _at_least(0.05),
+        "With a rate of zero at the end the last steps teach nothing; a small floor puts them to use.",
+        "A little gradient noise stays in the final weights.",
+    ),
+    Move(
+        "shorter windows",
+        ("WINDOW_PATTERN",),
+        _shorter_windows,
+        "Most of what predicts the next token is near: fewer long windows save attention time on every step.",
+        "Long-range context is lost in more layers.",
+    ),
+    Move(
+        "less decay",
+        ("WEIGHT_DECAY",),
+        _times(0.5),
+        "With less than an epoch of data there is little to regularise; decay then mostly slows learning.",
+        "Weights may grow until the effective learning rate falls.",
+    ),
+    Move(
+        "more decay",
+        ("WEIGHT_DECAY",),
+        _times(1.5),
+        "Decay keeps the weights small and so the effective learning rate high until the end.",
+        "Too much of it erases what was learned.",
+    ),
+    Move(
+        "longer second moment",
+        ("ADAM_BETAS",),
+        _beta(1, 0.5),
+        "Gradients of embeddings are sparse; a longer average of their squares gives steadier step sizes.",
+        "Adapts more slowly at the start of the run.",
+    ),
+    Move(
+        "longer first moment",
+        ("ADAM_BETAS",),
+        _beta(0, 0.6),
+        "A smoother direction helps when small batches make gradients noisy.",
+        "Momentum may overshoot while the learning rate is high.",
+    ),
+    Move(
+        "scalar rate down",
+        ("SCALAR_LR",),
+        _times(0.5),
+        "The per-layer scalars steer whole layers; calmer ones make the rest easier to train.",
+        "They may not reach useful values in time.",
+    ),
+    Move(
+        "matrix rate down",
+        ("MATRIX_LR",),
+        _times(0.75),
+        "If larger steps of the matrices do not pay, the present ones may already be too noisy.",
+        "Slower learning in the first minutes.",
+    ),
+    Move(
+        "embedding rate down",
+        ("EMBEDDING_LR",),
+        _times(0.7),
+        "If larger steps of the embedding do not pay, the present ones may already be too noisy.",
+        "Rare tokens learn more slowly.",
+    ),
+    Move(
+        "batch doubled",
+        ("TOTAL_BATCH_SIZE",),
+        _doubled,
+        "If fewer, larger steps see more tokens (the optimizer's share of the time falls), they may win.",
+        "Half as many updates.",
+    ),
+    Move(
+        "short warmup",
+        ("WARMUP_RATIO",),
+        _plus(0.05),
+        "A short ramp lets the optimizer's averages form before full steps are taken.",
+        "The ramp itself is time at low learning rates.",
+    ),
+    Move(
+        "smaller heads",
+        ("HEAD_DIM",),
+        _halved,
+        "Twice as many heads at the same width can attend to more things at once.",
+        "Attention kernels are slower on small heads.",
+    ),
+    Move(
+        "longer matrix momentum",
+        (r"(MUON_|MATRIX_)?MOMENTUM",),
+        _nearer_one(0.7),
+        "With small batches the orthogonalised step profits from a longer average of gradients.",
+        "Stale directions when the learning rate falls.",
+    ),
+    Move(
+        "shorter variance memory",
+        (r"MUON_BETA_?2|NORMUON_BETA_?2?",),
+        _nearer_one(2.0),
+        "A shorter average of the row variances follows their change during a short run.",
+        "Noisier step sizes.",
+    ),
+    Move(
+        "larger rotary base",
+        (r"ROPE_(BASE|THETA)|ROTARY_BASE",),
+        _times(5.0),
+        "Slower rotations keep far positions apart less strictly, which helps content-based attention.",
+        "Near positions may blur.",
+    ),
+    Move(
+        "weaker input shortcut",
+        (r"X0_(INIT|LAMBDA|LAMBDA_INIT|SCALE)",),
+        _times(0.5),
+        "Starting with less of the raw embedding in each layer lets the layers do the work sooner.",
+        "Slower start.",
+    ),
+    Move(
+        "smaller initial weights",
+        (r"INIT_(SCALE|STD|GAIN)|WEIGHT_INIT(_SCALE)?",),
+        _times(0.8),
+        "Smaller initial matrices make the first updates relatively larger.",
+        "Signals may be too weak in deep models.",
+    ),
+    Move(
+        "larger n-gram table",
+        (r"(NGRAM|BIGRAM|TRIGRAM|HASH)_(TABLE|SIZE|ROWS|BUCKETS|TABLE_SIZE|TABLE_ROWS)",),
+        _doubled,
+        "Fewer collisions: each row of the table stands for fewer n-grams.",
+        "More VRAM; each row is trained on fewer tokens.",
+    ),
+    Move(
+        "tighter soft cap",
+        (r"(LOGIT_)?SOFT_?CAP",),
+        _times(0.8),
+        "A tighter cap on the logits stops over-confident outputs early in training.",
+        "Rare but certain predictions cannot be expressed.",
+    ),
+)

@@ -1,0 +1,97 @@
+"""What must hold between constants, whoever turned them: the model's width, the batch, the schedule, the betas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from research_loop.edits import Value
+
+FOLLOWERS: Final[Mapping[str, str]] = {"DEVICE_BATCH_SIZE": "TOTAL_BATCH_SIZE", "ASPECT_RATIO": "HEAD_DIM"}
+"""A constant that is adapted along with its leader: when both change, the idea was the leader's."""
+_SHAPE: Final = ("DEPTH", "ASPECT_RATIO", "HEAD_DIM")
+
+
+def settle(
+    values: Mapping[str, Value], changes: Mapping[str, Value], sequence_length: int | None
+) -> dict[str, Value] | None:
+    """The changes with what must follow them, or None when they cannot hold or would do nothing.
+
+    `values` are the constants before; `sequence_length` is in tokens, None when it is not known (then the batch
+    is not checked).
+    """
+    settled = {name: value for name, value in changes.items() if value != values[name]}
+    if not settled or not _keep_width(values, settled) or not _fit_batch(values, settled, sequence_length):
+        return None
+    return settled if _within_limits({**values, **settled}, settled) else None
+
+
+def width(depth: int, aspect: int, head: int) -> int:
+    """Model width: depth x aspect ratio, rounded up to whole heads."""
+    return math.ceil(depth * aspect / head) * head
+
+
+def aspect_for(wanted: int, depth: int, head: int) -> int | None:
+    """The largest aspect ratio that gives this width, or None when no whole number does."""
+    aspect = wanted // depth
+    return aspect if aspect >= 1 and width(depth, aspect, head) == wanted else None
+
+
+def shape(values: Mapping[str, Value]) -> tuple[int, int, int] | None:
+    """(depth, aspect ratio, head dimension) when all three are whole and positive."""
+    found = [value for name in _SHAPE if (value := whole(values.get(name))) is not None and value > 0]
+    return (found[0], found[1], found[2]) if len(found) == 3 else None
+
+
+def whole(value: Value | None) -> int | None:
+    """The value if it is a whole number (a boolean is not)."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _keep_width(values: Mapping[str, Value], settled: dict[str, Value]) -> bool:
+    before, after = shape(values), shape({**values, **settled})
+    touched = {name for name in _SHAPE if name in settled}
+    if before is None or after is None or not touched:
+        return True
+    same = width(*before) == width(*after)
+    if touched == {"ASPECT_RATIO"}:
+        return not same  # rounded away: the same model again
+    if touched == {"HEAD_DIM"} and not same:
+        aspect = aspect_for(width(*before), before[0], after[2])
+        if aspect is None:
+            return False
+        settled["ASPECT_RATIO"] = aspect
+    return True
+
+
+def _fit_batch(values: Mapping[str, Value], settled: dict[str, Value], sequence_length: int | None) -> bool:
+    """TOTAL_BATCH_SIZE is whole device batches; a total that shrank below them takes DEVICE_BATCH_SIZE along."""
+    after = {**values, **settled}
+    total, rows = whole(after.get("TOTAL_BATCH_SIZE")), whole(after.get("DEVICE_BATCH_SIZE"))
+    if not settled.keys() & {"TOTAL_BATCH_SIZE", "DEVICE_BATCH_SIZE"}:
+        return True
+    if total is None or rows is None or sequence_length is None:
+        return (total is None or total >= 1) and (rows is None or rows >= 1)
+    adaptable = "DEVICE_BATCH_SIZE" not in settled
+    while adaptable and rows > 1 and total % (rows * sequence_length):
+        rows //= 2
+    if total < 1 or rows < 1 or total % (rows * sequence_length):
+        return False
+    if rows != after["DEVICE_BATCH_SIZE"]:
+        settled["DEVICE_BATCH_SIZE"] = rows
+    return True
+
+
+def _within_limits(values: Mapping[str, Value], settled: Mapping[str, Value]) -> bool:
+    """Only for what was changed: a champion that breaks a rule may still be improved elsewhere."""
+    depth, pattern, betas = values.get("DEPTH"), values.get("WINDOW_PATTERN"), values.get("ADAM_BETAS")
+    if "DEPTH" in settled and isinstance(depth, int | float) and depth < 1:
+        return False
+    if "WINDOW_PATTERN" in settled and isinstance(pattern, str) and isinstance(depth, int) and len(pattern) > depth:
+        return False  # letters beyond the last layer do nothing
+    if "ADAM_BETAS" in settled and isinstance(betas, tuple | list):
+        return all(isinstance(beta, int | float) and 0 < beta < 1 for beta in betas)
+    shares = [values.get(name) for name in ("WARMUP_RATIO", "WARMDOWN_RATIO")]
+    too_long = sum(share for share in shares if isinstance(share, int | float)) > 1 + 1e-9
+    return not (too_long and settled.keys() & {"WARMUP_RATIO", "WARMDOWN_RATIO"})

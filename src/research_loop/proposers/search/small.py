@@ -1,0 +1,137 @@
+"""Small moves around the champion: one constant or two at a time, steps that adapt to what was kept.
+
+Every neighbour of every dial comes up once, in an order drawn by weight: dials that gave keeps more often, those
+whose directions both failed less often. So the search ends by itself when all neighbours were tried.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from research_loop.edits import Value
+from research_loop.proposers.search import rules
+from research_loop.proposers.search.dials import Dial, Kind, dials, neighbours, put
+from research_loop.proposers.search.lessons import Lessons, Turn
+from research_loop.proposers.search.moves import Idea
+
+_PRIOR: Final[Mapping[Kind, float]] = {
+    "rate": 1.0,
+    "size": 0.8,
+    "width": 0.8,
+    "count": 0.8,
+    "ratio": 0.7,
+    "scale": 0.6,
+    "beta": 0.5,
+    "pattern": 0.4,
+    "switch": 0.05,
+}
+_FIXED_STEPS: Final = frozenset({"size", "width", "count", "pattern", "switch"})
+_BUSY: Final = 0.2
+_PAIRS: Final = 0.2
+"""Share of proposals that turn two dials at once."""
+_PARTNERS: Final = 4
+_RISKS: Final[Mapping[tuple[Kind, int], str]] = {
+    ("rate", 1): "Instability, a NaN in the worst case.",
+    ("rate", -1): "Slower learning.",
+    ("width", 1): "Slower steps and more VRAM.",
+    ("count", 1): "Slower steps, perhaps more VRAM.",
+    ("size", 1): "Perhaps more VRAM or fewer steps.",
+    ("beta", 1): "Slower to adapt.",
+    ("beta", -1): "Noisier steps.",
+    ("switch", 1): "May change more than one thing.",
+    ("switch", -1): "May change more than one thing.",
+    ("pattern", 1): "Slower attention.",
+    ("pattern", -1): "Less long-range context.",
+}
+_SMALL_RISK: Final = "Small: a local step."
+_WORDS: Final = {1: "up", -1: "down"}
+
+
+def around(
+    values: Mapping[str, Value], lessons: Lessons, sequence_length: int | None, rng: random.Random
+) -> Iterator[Idea]:
+    """Ideas near the champion's values, in the order to try them; finitely many."""
+    known = {dial.key: dial for dial in dials(values)}
+    turns = _ordered(list(known.values()), lessons, rng)
+    pairs = _pairs(turns) if rng.random() < _PAIRS else iter(())
+    for group in itertools.chain(pairs, ((turn,) for turn in turns)):
+        if lessons.allows(frozenset(group), known):
+            yield from _ideas(
+                values, [(known[key], direction) for key, direction in group], lessons, sequence_length, rng
+            )
+
+
+def _ordered(found: list[Dial], lessons: Lessons, rng: random.Random) -> list[Turn]:
+    """All turns: first those not failed since the dial's step changed, then, as a last resort, the others."""
+    # Weighted order without replacement, after Efraimidis and Spirakis (2006).
+    by_weight = sorted(found, key=lambda dial: rng.random() ** (1 / _weight(dial, lessons)), reverse=True)
+    fresh: list[Turn] = []
+    stale: list[Turn] = []
+    for dial in by_weight:
+        failed = lessons.failed.get(dial.key, set())
+        for direction in rng.sample((1, -1), 2):
+            (stale if direction in failed else fresh).append((dial.key, direction))
+    return fresh + stale
+
+
+def _weight(dial: Dial, lessons: Lessons) -> float:
+    success = (1 + 2 * lessons.keeps[dial.key]) / (2 + lessons.tries[dial.key])
+    narrowed = min(1.0, lessons.scale.get(dial.key, 1.0))
+    # A step that cannot become smaller is not worth repeating nearly as soon.
+    weight = _PRIOR[dial.kind] * success * (narrowed**3 if dial.kind in _FIXED_STEPS else narrowed)
+    return weight * (_BUSY if dial.key in lessons.busy else 1.0)
+
+
+def _pairs(turns: list[Turn]) -> Iterator[tuple[Turn, Turn]]:
+    """The first turns with each other, never two of the same constant."""
+    first = turns[: 2 * _PARTNERS]
+    return ((a, b) for a, b in itertools.combinations(first, 2) if a[0].split("[")[0] != b[0].split("[")[0])
+
+
+def _ideas(
+    values: Mapping[str, Value],
+    group: list[tuple[Dial, int]],
+    lessons: Lessons,
+    sequence_length: int | None,
+    rng: random.Random,
+) -> Iterator[Idea]:
+    options = [_options(values, dial, direction, lessons, rng) for dial, direction in group]
+    why = " ".join(_why(dial, direction, lessons) for dial, direction in group)
+    risk = " ".join(dict.fromkeys(_RISKS.get((dial.kind, direction), _SMALL_RISK) for dial, direction in group))
+    for new in itertools.product(*options):
+        changes = {dial.name: put(values, dial, value) for (dial, _), value in zip(group, new, strict=True)}
+        settled = rules.settle(values, changes, sequence_length)
+        if settled:
+            yield Idea(settled, why, risk)
+
+
+def _options(
+    values: Mapping[str, Value], dial: Dial, direction: int, lessons: Lessons, rng: random.Random
+) -> list[Value]:
+    shape = rules.shape(values)
+    if dial.kind == "width" and shape is not None:
+        depth, _, head = shape
+        aspect = rules.aspect_for(rules.width(*shape) + direction * head, depth, head)
+        return [aspect] if aspect is not None else []
+    return neighbours(dial, direction, lessons.scale.get(dial.key, 1.0), rng)
+
+
+def _why(dial: Dial, direction: int, lessons: Lessons) -> str:
+    """What the history says about this turn; the newest word on it counts."""
+    key, here, other = dial.key, _WORDS[direction], _WORDS[-direction]
+    kept, lost = lessons.kept.get((key, direction)), lessons.lost.get((key, direction))
+    lost_other = lessons.lost.get((key, -direction))
+    if kept is not None and (lost is None or kept.n > lost.n):
+        return f"{key} {here} was kept ({lessons.difference(kept)}): a step further."
+    if lost is None and lost_other is not None:
+        return f"{key} {other} did not help ({lessons.difference(lost_other)}); {here} is untried."
+    if lost is None:
+        return f"{key} {here} is untried."
+    smaller = dial.kind not in _FIXED_STEPS and lessons.scale.get(key, 1.0) < 1
+    again = "a smaller step." if smaller else "once more, from another champion."
+    if lost_other is not None:
+        return f"{key} did not help either way ({lessons.difference(lost)}, {lessons.difference(lost_other)}): {again}"
+    return f"{key} {here} did not help ({lessons.difference(lost)}): {again}"

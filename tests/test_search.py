@@ -1,0 +1,365 @@
+"""The built-in search: what it proposes, what it never proposes, and that it gets somewhere."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from research_loop import edits
+from research_loop.proposers.search import SearchProposer, changes, dials, moves, rules
+from research_loop.proposers.search.lessons import learn
+from research_loop.records import Checkout, Experiment, History, Proposal, Result, Run, Score, Verdict
+from research_loop.testing.conformance import Campaign, check_proposer
+
+TRAIN = """
+DEPTH = 8
+ASPECT_RATIO = 64       # width = DEPTH * ASPECT_RATIO, in whole heads
+HEAD_DIM = 128
+WINDOW_PATTERN = "SSSL"
+TOTAL_BATCH_SIZE = 2**19  # ~524K tokens
+DEVICE_BATCH_SIZE = 128
+EMBEDDING_LR = 0.6
+UNEMBEDDING_LR = 0.004
+MATRIX_LR = 0.04
+SCALAR_LR = 0.5
+WEIGHT_DECAY = 0.2
+ADAM_BETAS = (0.8, 0.95)
+WARMUP_RATIO = 0.0
+WARMDOWN_RATIO = 0.5
+FINAL_LR_FRAC = 0.0
+SEED = 42
+"""
+PREPARE = {"prepare.py": b"MAX_SEQ_LEN = 2048\nTIME_BUDGET = 300\n"}
+Values = dict[str, edits.Value]
+
+
+def checkout_of(source: str, parent: int = 0) -> Checkout:
+    return Checkout(parent, {"train.py": source.encode()}, PREPARE)
+
+
+def values_of(proposal: Proposal) -> Values:
+    return {name: constant.value for name, constant in edits.constants(proposal.files["train.py"].decode()).items()}
+
+
+def experiment(
+    n: int, what: str, kind: str | None = "discard", *, parent: int | None = 0, reason: str = "", score: float = 1.0
+) -> Experiment:
+    """An experiment as the ledger has it; `kind` None: still open."""
+    result = Result("crash", reason) if kind == "crash" else Result("scored", score=Score(score))
+    runs = (Run(n, 0, 0, 0.0, result=result),) if kind else ()
+    verdict = Verdict(kind, reason or "not-lower", "", 0.0) if kind else None  # type: ignore[arg-type]
+    return Experiment(n, what, "", "", "search", parent, "c" * 40, f"key{n}", 0.0, runs, verdict)
+
+
+def history_of(*experiments: Experiment) -> History:
+    return History((experiment(0, "baseline", "keep", parent=None), *experiments))
+
+
+def proposals(source: str, judge: Callable[[Proposal, int], float], rounds: int, seed: int = 0) -> list[Proposal]:
+    campaign = Campaign(lambda: SearchProposer(seed), checkout_of(source), judge)
+    found = []
+    for _ in range(rounds):
+        proposal = campaign.propose()
+        if proposal is None:
+            break
+        found.append(proposal)
+        campaign.open(proposal)
+        campaign.close_all()
+    return found
+
+
+def worse(_: Proposal, n: int) -> float:
+    return 1.0 + n
+
+
+def better(_: Proposal, n: int) -> float:
+    return 1.0 - n / 1000
+
+
+@pytest.mark.parametrize(("context", "source"), [(PREPARE, ""), ({}, "MAX_SEQ_LEN = 2048\n")])
+def test_the_length_of_rows_comes_from_prepare_or_from_the_file_itself(context: dict[str, bytes], source: str) -> None:
+    text = source + "TOTAL_BATCH_SIZE = 2**18\nDEVICE_BATCH_SIZE = 128\n"
+    proposal = SearchProposer().propose(Checkout(0, {"train.py": text.encode()}, context), history_of())
+    assert proposal is not None
+    assert proposal.what == "TOTAL_BATCH_SIZE 2**18 -> 2**17; DEVICE_BATCH_SIZE 128 -> 64"
+
+
+# Ranked moves
+
+
+def test_the_first_move_halves_the_batch_and_says_what_why_and_risk() -> None:
+    proposal = SearchProposer().propose(checkout_of(TRAIN), history_of())
+    assert proposal is not None
+    assert proposal.what == "TOTAL_BATCH_SIZE 2**19 -> 2**18"
+    assert proposal.files["train.py"].decode() == TRAIN.replace("2**19", "2**18")
+    assert (proposal.proposer, proposal.parent) == ("search", 0)
+    assert proposal.why.endswith(".") and proposal.risk.endswith(".")
+
+
+def test_every_ranked_move_comes_once_when_all_fail() -> None:
+    found = proposals(TRAIN, worse, 20)
+    ideas = [learn(history_of(experiment(1, proposal.what)), 0).ideas.keys() for proposal in found]
+    turns = [next(iter(idea - {frozenset()})) for idea in ideas]
+    assert len(set(turns)) == 20
+    assert [proposal.what for proposal in found[:3]] == [
+        "TOTAL_BATCH_SIZE 2**19 -> 2**18",
+        "ASPECT_RATIO 64 -> 80",
+        "DEPTH 8 -> 9; ASPECT_RATIO 64 -> 71",
+    ]
+
+
+def test_a_kept_direction_is_followed_once_more_and_only_once() -> None:
+    found = proposals(TRAIN, better, 5)
+    assert [proposal.what for proposal in found] == [
+        "TOTAL_BATCH_SIZE 2**19 -> 2**18",
+        "TOTAL_BATCH_SIZE 2**18 -> 2**17; DEVICE_BATCH_SIZE 128 -> 64",
+        "ASPECT_RATIO 64 -> 80",
+        "ASPECT_RATIO 80 -> 96",
+        "DEPTH 8 -> 9; ASPECT_RATIO 96 -> 99",
+    ]
+    assert "helped (-0.0010 in experiment 1)" in found[1].why
+
+
+def test_a_direction_that_someone_else_tried_is_not_repeated_nor_a_kept_one_undone() -> None:
+    failed = history_of(experiment(1, "TOTAL_BATCH_SIZE 2**19 -> 2**17"))
+    kept = history_of(experiment(1, "TOTAL_BATCH_SIZE 2**18 -> 2**19", "keep", score=0.9))
+    for history, parent in ((failed, 0), (kept, 1)):
+        values = values_of(Proposal(checkout_of(TRAIN).files, ""))
+        ideas = list(moves.ranked(values, learn(history, parent), 2048))
+        assert len(ideas) > 10
+        assert all(idea.changes.get("TOTAL_BATCH_SIZE") != 2**18 for idea in ideas)
+
+
+def test_the_moves_know_the_constants_of_a_grown_script() -> None:
+    values: Values = {
+        "MUON_MOMENTUM": 0.95,
+        "MUON_BETA2": 0.9,
+        "ROPE_BASE": 10_000,
+        "X0_INIT": 0.1,
+        "INIT_SCALE": 1.0,
+        "NGRAM_TABLE": 2**16,
+        "SOFTCAP": 15.0,
+    }
+    turned = {name for idea in moves.ranked(values, learn(history_of(), 0), None) for name in idea.changes}
+    assert turned == set(values)
+
+
+@pytest.mark.parametrize("move", moves.MOVES, ids=lambda move: move.name)
+def test_a_move_survives_constants_of_another_type(move: moves.Move) -> None:
+    for value in ("auto", True, 0, -1.0, (), ("a",), 1):
+        values: Values = dict.fromkeys(edits.constants(TRAIN), value)
+        applied = move.apply(values)
+        assert applied is None or set(applied) <= set(values)
+
+
+# Small moves
+
+
+def after_ranked(source: str) -> tuple[Checkout, History]:
+    """A history in which all ranked moves failed."""
+    values = values_of(Proposal(checkout_of(source).files, ""))
+    ideas = list(moves.ranked(values, learn(history_of(), 0), 2048))
+    failed = [experiment(n, changes.describe(values, idea.changes)) for n, idea in enumerate(ideas, 1)]
+    return checkout_of(source), history_of(*failed)
+
+
+def test_small_moves_change_one_or_two_constants_and_say_what_the_history_says() -> None:
+    source = "MATRIX_LR = 0.04\n"
+    history = history_of(
+        experiment(1, "MATRIX_LR 0.04 -> 0.052", score=1.25), experiment(2, "MATRIX_LR 0.04 -> 0.03", None)
+    )
+    proposal = SearchProposer().propose(checkout_of(source), history)
+    assert proposal is not None
+    new = values_of(proposal)["MATRIX_LR"]
+    assert isinstance(new, float) and new < 0.04
+    assert proposal.why == "MATRIX_LR up did not help (+0.2500 in experiment 1); down is untried."
+
+
+def test_the_step_narrows_when_both_directions_fail_and_widens_on_a_keep() -> None:
+    up, down = experiment(1, "X_LR 1.0 -> 1.5"), experiment(2, "X_LR 1.0 -> 0.7")
+    kept = experiment(2, "X_LR 1.0 -> 0.7", "keep", score=0.9)
+    assert learn(history_of(up), 0).scale == {}
+    assert learn(history_of(up, down), 0).scale["X_LR"] < 1
+    assert learn(history_of(up, kept), 2).scale["X_LR"] > 1
+
+
+def test_a_switch_is_turned_rarely_but_it_is_turned() -> None:
+    source = "A_LR = 0.1\nB_LR = 0.1\nC_LR = 0.1\nFAST = False\n"
+    first = [SearchProposer(seed).propose(checkout_of(source), history_of()) for seed in range(60)]
+    assert sum("FAST False -> True" in proposal.what for proposal in first if proposal) <= 6
+    assert any("FAST False -> True" in proposal.what for proposal in proposals(source, worse, 60))
+
+
+@pytest.mark.parametrize("source", ["", "x = 1\n", "SEED = 3\nNAME = 'a'\n", "import os\n", "X = (\n"])
+def test_without_dials_there_is_nothing_to_propose(source: str) -> None:
+    assert SearchProposer().propose(checkout_of(source), history_of()) is None
+
+
+def test_none_when_all_neighbours_were_tried() -> None:
+    found = proposals("DEPTH = 4\nFAST = False\n", worse, 50)
+    assert {values_of(proposal)["DEPTH"] for proposal in found} == {3, 4, 5}
+    assert len(found) == 5  # every mix of three depths and the switch but the champion's own, then None
+
+
+def test_the_file_with_the_dials_is_the_one_edited() -> None:
+    files = {"a.py": b"X = (\n", "b.py": b"X_LR = 0.1\n", "notes.md": b"Y_LR = 1\n", "z.py": b"# none\n"}
+    proposal = SearchProposer().propose(Checkout(0, files), history_of())
+    assert proposal is not None
+    assert {path for path in files if proposal.files[path] != files[path]} == {"b.py"}
+
+
+# Crashes
+
+
+def test_after_out_of_memory_nothing_goes_where_memory_is_needed() -> None:
+    oom = experiment(1, "DEPTH 8 -> 9; ASPECT_RATIO 64 -> 71", "crash", reason="oom")
+    start, ranked = after_ranked(TRAIN)
+    known = {dial.key: dial for dial in dials.dials(values_of(Proposal(start.files, "")))}
+    history = history_of(oom, *(replace(e, n=e.n + 1) for e in ranked.experiments[1:]))
+    for seed in range(60):
+        proposal = SearchProposer(seed).propose(start, history)
+        assert proposal is not None
+        read = changes.read(proposal.what)
+        assert read
+        up = {key for name, (a, b) in read.items() for key, d in dials.directions(name, a, b).items() if d > 0}
+        assert not any(known[key].takes_memory for key in up), proposal.what
+
+
+def test_what_ran_out_of_memory_stays_barred_until_a_keep_frees_memory() -> None:
+    oom = experiment(1, "DEPTH 8 -> 9", "crash", reason="oom")
+    other = experiment(2, "MATRIX_LR 0.04 -> 0.05", "keep", score=0.9)
+    freed = experiment(3, "DEVICE_BATCH_SIZE 128 -> 64", "keep", parent=2, score=0.8)
+    deeper = frozenset({("DEPTH", 1)})
+    known = {dial.key: dial for dial in dials.dials({"DEPTH": 8, "N_LAYERS": 3})}
+    assert not learn(history_of(oom), 0).allows(frozenset({("N_LAYERS", 1)}), known)
+    assert learn(history_of(oom, other), 2).allows(frozenset({("N_LAYERS", 1)}), known)
+    assert not learn(history_of(oom, other), 2).allows(deeper, known)
+    assert learn(history_of(oom, other, freed), 3).allows(deeper, known)
+
+
+def test_after_a_nan_the_learning_rate_goes_no_higher_from_the_same_champion() -> None:
+    nan = experiment(1, "MATRIX_LR 0.04 -> 0.052", "crash", reason="nan")
+    history = history_of(nan, experiment(2, "MATRIX_LR 0.04 -> 0.03"))
+    for seed in range(30):
+        proposal = SearchProposer(seed).propose(checkout_of("MATRIX_LR = 0.04\n"), history)
+        assert proposal is not None
+        new = values_of(proposal)["MATRIX_LR"]
+        assert isinstance(new, float) and new < 0.04
+    moved = history_of(nan, experiment(2, "A_LR 1.0 -> 2.0", "keep", score=0.5))
+    assert learn(moved, 2).allows(frozenset({("MATRIX_LR", 1)}), {})
+
+
+# No duplicates, several open, restarts
+
+
+def test_what_is_in_the_history_is_never_proposed_decided_or_open() -> None:
+    start, history = checkout_of(TRAIN), history_of()
+    keys = {edits.key(start.files)}
+    for n in range(1, 40):
+        proposal = SearchProposer().propose(start, history)
+        assert proposal is not None
+        key = edits.key(proposal.files)
+        assert key not in keys
+        keys.add(key)
+        # Foreign words: only the key tells the search that this was tried.
+        what = "someone's own words" if n % 2 else proposal.what
+        opened = replace(experiment(n, what, None if n % 3 else "discard"), key=key)
+        history = History((*history.experiments, opened))
+
+
+def test_a_fresh_proposer_goes_on_where_another_stopped() -> None:
+    def judge(proposal: Proposal, n: int) -> float:
+        return 1 - n / 1000 if n % 3 == 0 else 2.0
+
+    campaign = Campaign(SearchProposer, checkout_of(TRAIN), judge)
+    for _ in range(50):
+        proposal = campaign.propose()
+        assert proposal is not None
+        assert SearchProposer().propose(campaign.checkout, campaign.history) == proposal
+        campaign.open(proposal)
+        campaign.close_all()
+    assert SearchProposer(1).propose(campaign.checkout, campaign.history) != campaign.propose()
+
+
+def test_a_proposal_takes_little_time_in_a_long_history() -> None:
+    rng = random.Random(0)
+    body = "\n".join(f"def f{i}(x, y):\n    return [x * {i} + y for x in range(y) if x > {i}]\n" for i in range(200))
+    start = checkout_of(TRAIN + body)
+    for count, limit in ((1_000, 0.15), (10_000, 0.6)):
+        whats = [f"MATRIX_LR 0.04 -> {rng.random():.6f}; ADAM_BETAS (0.8, 0.95) -> (0.8, 0.{n})" for n in range(count)]
+        history = history_of(*(experiment(n, what) for n, what in enumerate(whats, 1)))
+        # CPU seconds, the best of four: the machine may be busy with other work, which costs it its caches too.
+        times = []
+        for _ in range(4):
+            began = time.process_time()
+            SearchProposer().propose(start, history)
+            times.append(time.process_time() - began)
+        assert min(times) < limit, times
+
+
+def test_the_search_conforms() -> None:
+    check_proposer(SearchProposer, checkout_of(TRAIN), rounds=40)
+    check_proposer(SearchProposer, checkout_of("DEPTH = 4\nFAST = False\n"), rounds=40)
+    check_proposer(SearchProposer, checkout_of(TRAIN), judge=lambda p, n: math.nan if n % 2 else 1 / (n + 1))
+
+
+# A whole campaign
+
+
+def bowl(proposal: Proposal, _: int) -> float:
+    """Smooth, with one optimum away from the start in every constant; 1.0 there."""
+    v = values_of(proposal)
+
+    def number(name: str) -> float:
+        value = v[name]
+        assert isinstance(value, int | float)
+        return value
+
+    shape = rules.shape(v)
+    betas = v["ADAM_BETAS"]
+    assert shape is not None and isinstance(betas, tuple)
+    logs = {
+        "DEPTH": 10,
+        "TOTAL_BATCH_SIZE": 2**17,
+        "EMBEDDING_LR": 1.5,
+        "UNEMBEDDING_LR": 0.011,
+        "MATRIX_LR": 0.02,
+        "SCALAR_LR": 0.2,
+        "WEIGHT_DECAY": 0.05,
+    }
+    far = sum(math.log(number(name) / best) ** 2 for name, best in logs.items())
+    far += math.log(rules.width(*shape) / 768) ** 2
+    far += math.log((1 - betas[0]) / 0.08) ** 2 + math.log((1 - betas[1]) / 0.02) ** 2
+    far += 3 * sum((number(name) - best) ** 2 for name, best in (("WARMUP_RATIO", 0.1), ("WARMDOWN_RATIO", 0.8)))
+    return 1 + 0.02 * (far + 5 * (number("FINAL_LR_FRAC") - 0.12) ** 2)
+
+
+class RankedOnly(SearchProposer):
+    """The ranked moves and then nothing."""
+
+    def propose(self, checkout: Checkout, history: History) -> Proposal | None:
+        values = values_of(Proposal(checkout.files, ""))
+        due = next(moves.ranked(values, learn(history, checkout.parent), 2048), None)
+        return None if due is None else super().propose(checkout, history)
+
+
+def best_of_200(make: Callable[[], SearchProposer]) -> tuple[float, int]:
+    campaign = Campaign(make, checkout_of(TRAIN), bowl)
+    campaign.run(200)
+    assert len({e.key for e in campaign.experiments}) == len(campaign.experiments)
+    return campaign.best, len(campaign.experiments) - 1
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_two_hundred_experiments_come_far_closer_to_the_optimum_than_the_ranked_moves(seed: int) -> None:
+    start = bowl(Proposal(checkout_of(TRAIN).files, ""), 0)
+    ranked, few = best_of_200(lambda: RankedOnly(seed))
+    searched, many = best_of_200(lambda: SearchProposer(seed))
+    assert (few < 50, many) == (True, 200)
+    assert ranked - 1 < 0.2 * (start - 1)
+    assert searched - 1 < 0.1 * (ranked - 1)

@@ -1,0 +1,182 @@
+"""What the search may turn, by how much, and what must hold between constants."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from research_loop import edits
+from research_loop.proposers.search import changes, dials, rules
+
+Values = dict[str, edits.Value]
+SHAPE_AND_BATCH: Values = {
+    "DEPTH": 8,
+    "ASPECT_RATIO": 64,
+    "HEAD_DIM": 128,
+    "WINDOW_PATTERN": "SSSL",
+    "TOTAL_BATCH_SIZE": 2**19,
+    "DEVICE_BATCH_SIZE": 128,
+    "ADAM_BETAS": (0.8, 0.95),
+    "WARMUP_RATIO": 0.0,
+    "WARMDOWN_RATIO": 0.5,
+}
+
+
+# What a change is called
+
+
+def test_a_change_reads_back_from_its_own_text() -> None:
+    old: Values = {"A": 2**19, "B": (0.8, 0.95), "C": "SSSL", "D": 3e-5, "E": True}
+    new: Values = {"A": 2**18, "B": (0.8, 0.97), "C": "SL", "D": 4e-5, "E": False}
+    text = changes.describe(old, new)
+    assert text.startswith("A 2**19 -> 2**18; B (0.8, 0.95) -> (0.8, 0.97); ")
+    assert changes.read(text) == {name: (old[name], new[name]) for name in old}
+
+
+@pytest.mark.parametrize(
+    "text", ["baseline", "", "use GeLU", "DEPTH 8 -> deeper", "DEPTH 8 -> 9 and GeLU", "A 1 -> 2; tidy up", "A -> B"]
+)
+def test_free_words_are_no_change(text: str) -> None:
+    assert changes.read(text) is None
+
+
+# Dials
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SEED",
+        "DATA_SEED",
+        "CACHE_DIR",
+        "VOCAB_SIZE",
+        "MAX_SEQ_LEN",
+        "TIME_BUDGET",
+        "EVAL_TOKENS",
+        "EVAL_BATCH_SIZE",
+        "H100_BF16_PEAK_FLOPS",
+        "LOG_EVERY",
+        "NUM_WORKERS",
+        "ADAM_EPS",
+        "UNTIMED_STEPS",
+        "BOS_TOKEN_ID",
+    ],
+)
+def test_constants_whose_meaning_is_no_dial_are_left_alone(name: str) -> None:
+    assert dials.kind_of(name, 64) is None
+    assert dials.kind_of(name, 0.5) is None
+
+
+@pytest.mark.parametrize("value", ["bfloat16", "cuda", "", "S", -1])
+def test_words_and_sentinels_are_no_dials(value: edits.Value) -> None:
+    assert dials.kind_of("X", value) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("LOGIT_SOFTCAP", 15.0, "scale"),
+        ("PEAK_LR", 0.01, "rate"),
+        ("DEVICE_BATCH_SIZE", 128, "size"),
+        ("TOTAL_BATCH_SIZE", 147456, "size"),
+        ("DEPTH", 16, "count"),
+        ("N_HEADS", 4, "count"),
+        ("ROPE_BASE", 10_000, "scale"),
+        ("MUON_MOMENTUM", 0.95, "beta"),
+        ("WARMDOWN_RATIO", 0.5, "ratio"),
+        ("MLP_RATIO", 4, "count"),
+        ("WINDOW_PATTERN", "SSSL", "pattern"),
+        ("USE_VALUE_EMBEDDINGS", True, "switch"),
+        ("WEIGHT_DECAY", 0.2, "scale"),
+    ],
+)
+def test_the_kind_of_a_dial_follows_from_name_and_value(name: str, value: edits.Value, kind: str) -> None:
+    assert dials.kind_of(name, value) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("A_LR", 0.04), ("B_MOMENTUM", 0.95), ("C_RATIO", 0.5), ("DEPTH", 3), ("E_SIZE", 64), ("F", 15.0), ("G", 10_000)],
+)
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("scale", [0.15, 1.0, 2.0])
+def test_neighbours_lie_on_the_asked_side_and_keep_the_type(
+    name: str, value: float, direction: int, scale: float
+) -> None:
+    (dial,) = dials.dials({name: value})
+    near = dials.neighbours(dial, direction, scale, random.Random(0))
+    assert near
+    assert all(dials.directions(name, value, new) == {name: direction} for new in near)
+    assert {type(new) for new in near} == {type(value)}
+
+
+def test_a_step_in_a_learning_rate_is_a_factor_of_about_1_2_to_1_6() -> None:
+    (dial,) = dials.dials({"MATRIX_LR": 0.04})
+    for direction in (1, -1):
+        for seed in range(50):
+            for new in dials.neighbours(dial, direction, 1.0, random.Random(seed)):
+                assert isinstance(new, float)
+                assert 1.15 < (new / 0.04) ** direction < 1.67
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "direction"),
+    [
+        ("A_RATIO", 1.0, 1),
+        ("A_RATIO", 0.0, -1),
+        ("DEPTH", 1, -1),
+        ("A_SIZE", 33, -1),
+        ("FLAG", True, 1),
+        ("X", 0.0, -1),
+    ],
+)
+def test_there_is_nothing_beyond_the_end_of_a_dial(name: str, value: edits.Value, direction: int) -> None:
+    (dial,) = dials.dials({name: value})
+    assert dials.neighbours(dial, direction, 1.0, random.Random(0)) == []
+
+
+def test_patterns_change_by_a_letter_and_never_into_the_same_windows() -> None:
+    (dial,) = dials.dials({"WINDOW_PATTERN": "SL"})
+    near = {new for d in (1, -1) for new in dials.neighbours(dial, d, 1.0, random.Random(0))}
+    assert {"SSL", "SLL", "S", "L"} <= near
+    assert all(dials.root(str(new)) == new != "SL" for new in near)
+
+
+# Rules
+
+
+@pytest.mark.parametrize(
+    ("wanted", "settled"),
+    [
+        ({"TOTAL_BATCH_SIZE": 2**18}, {"TOTAL_BATCH_SIZE": 2**18}),
+        ({"TOTAL_BATCH_SIZE": 2**17}, {"TOTAL_BATCH_SIZE": 2**17, "DEVICE_BATCH_SIZE": 64}),
+        ({"TOTAL_BATCH_SIZE": 2**10}, None),
+        ({"DEVICE_BATCH_SIZE": 512}, None),
+        ({"DEVICE_BATCH_SIZE": 256}, {"DEVICE_BATCH_SIZE": 256}),
+        ({"ASPECT_RATIO": 60}, None),
+        ({"ASPECT_RATIO": 80}, {"ASPECT_RATIO": 80}),
+        ({"HEAD_DIM": 64}, {"HEAD_DIM": 64}),
+        ({"HEAD_DIM": 1024}, None),
+        ({"DEPTH": 0}, None),
+        ({"DEPTH": 8}, None),
+        ({"WARMUP_RATIO": 0.5}, {"WARMUP_RATIO": 0.5}),
+        ({"WARMUP_RATIO": 0.51}, None),
+        ({"ADAM_BETAS": (0.8, 1.0)}, None),
+        ({"WINDOW_PATTERN": "SSSSSSSSL"}, None),
+    ],
+)
+def test_what_must_hold_between_constants_holds(wanted: Values, settled: Values | None) -> None:
+    assert rules.settle(SHAPE_AND_BATCH, wanted, 2048) == settled
+
+
+def test_other_heads_keep_the_width_with_another_aspect_ratio() -> None:
+    values: Values = {"DEPTH": 9, "ASPECT_RATIO": 64, "HEAD_DIM": 128}
+    settled = rules.settle(values, {"HEAD_DIM": 64}, None)
+    assert settled == {"HEAD_DIM": 64, "ASPECT_RATIO": 71}
+    assert rules.width(9, 71, 64) == rules.width(9, 64, 128) == 640
+
+
+def test_the_batch_is_not_checked_where_the_length_of_rows_is_unknown() -> None:
+    values: Values = {"TOTAL_BATCH_SIZE": 96, "DEVICE_BATCH_SIZE": 64}
+    assert rules.settle(values, {"TOTAL_BATCH_SIZE": 48}, None) == {"TOTAL_BATCH_SIZE": 48}
