@@ -1,0 +1,76 @@
+"""From `--data` to a lab that is ready to train: shards first, then the lab's own prepare.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from research_loop.data.sources import collect
+from research_loop.errors import DataError
+from research_loop.lab import Lab
+
+
+@dataclass(frozen=True, slots=True)
+class CountModels:
+    """Validation bits per byte of models that only count: what a network must beat."""
+
+    unigram_bpb: float
+    bigram_bpb: float
+
+
+def prepare_lab(lab: Lab, say: Callable[[str], None] = print) -> CountModels | None:
+    """Gets the documents and packs the rows, or sees in a moment that both are there; a lab without data has none.
+
+    Raises DataError in one line when either fails; what was finished is kept.
+    """
+    if lab.config.source is None:
+        return None
+    collect(lab.config.source, lab.shards, num_shards=lab.config.num_shards, say=say)
+    if not (lab.root / "prepare.py").exists():
+        place = lab.root / "prepare.py"
+        raise DataError(f"{place}: is not there, but lab.toml has [data]: put it back, or take [data] out")
+    if not _is_fresh(lab):
+        _run_prepare(lab, say)
+    return count_models(lab)
+
+
+def count_models(lab: Lab) -> CountModels | None:
+    """The count models' scores that prepare.py wrote down, if it ran."""
+    try:
+        report = json.loads((lab.root / "data" / "prepared.json").read_text())
+        return CountModels(float(report["unigram_bpb"]), float(report["bigram_bpb"]))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _is_fresh(lab: Lab) -> bool:
+    """Rows newer than shards and prepare.py: spares the seconds of starting torch to hear that nothing is to do."""
+    done = lab.root / "data" / "prepared.json"
+    made_from = (lab.shards / "shards.json", lab.root / "prepare.py")
+    return done.exists() and all(path.stat().st_mtime_ns <= done.stat().st_mtime_ns for path in made_from)
+
+
+def _run_prepare(lab: Lab, say: Callable[[str], None]) -> None:
+    say("training the tokenizer and packing rows ...")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [sys.executable, "prepare.py"],
+        cwd=lab.root,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        last = ""
+        for line in process.stdout:
+            last = line.rstrip() or last
+            say(line.rstrip())
+    if process.returncode:
+        raise DataError(f"{lab.root / 'prepare.py'}: ended with {process.returncode} ({last}): mend that, start again")

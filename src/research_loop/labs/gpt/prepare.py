@@ -1,0 +1,306 @@
+"""The locked half of the lab: constants, tokenizer, rows, dataloader and the score. Never edited by an experiment.
+
+`research-loop prepare` fills data/shards with documents and then runs this file, which trains the tokenizer and packs
+the rows. `train.py` imports the rest. Names, shapes and meaning are those of karpathy/autoresearch, so that a
+`train.py` written for one runs in the other.
+"""
+
+import base64
+import bisect
+import hashlib
+import itertools
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import tiktoken
+import torch
+
+MAX_SEQ_LEN = 2048  # tokens a row
+TIME_BUDGET = 300  # seconds of training
+EVAL_TOKENS = 40 * 524288  # validation tokens of a score; fewer where the validation shard holds fewer
+VOCAB_SIZE = 8192
+
+DATA_DIR = Path(__file__).parent / "data"
+SEED = int(os.environ.get("RESEARCH_LOOP_SEED", "42"))  # order of the training rows
+
+# GPT-4's pattern with numbers cut every two digits: a small vocabulary has no room for three.
+SPLIT_PATTERN = (
+    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"""
+)
+SPECIAL_TOKENS = [f"<|reserved_{i}|>" for i in range(4)]
+BOS_TOKEN = SPECIAL_TOKENS[0]
+
+
+def device_type():
+    """ "cuda", "mps" or "cpu": what this machine trains on."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+# ------------------------------------------------------------------------------------------------------- tokenizer
+
+
+class Tokenizer:
+    """Byte-pair encoding trained by rustbpe, run by tiktoken."""
+
+    def __init__(self, enc):
+        self.enc = enc
+        self.bos_token_id = enc.encode_single_token(BOS_TOKEN)
+
+    @classmethod
+    def from_directory(cls, tokenizer_dir=None):
+        saved = json.loads((Path(tokenizer_dir or DATA_DIR) / "tokenizer.json").read_text())
+        ranks = {base64.b64decode(token): rank for rank, token in enumerate(saved["tokens"])}
+        special = {name: len(ranks) + i for i, name in enumerate(saved["special"])}
+        return cls(tiktoken.Encoding("lab", pat_str=saved["pattern"], mergeable_ranks=ranks, special_tokens=special))
+
+    @classmethod
+    def train(cls, documents, vocab_size, directory):
+        """Learns `vocab_size` tokens, specials included, and writes directory/tokenizer.json."""
+        import rustbpe
+
+        bpe = rustbpe.Tokenizer()
+        bpe.train_from_iterator(documents, vocab_size - len(SPECIAL_TOKENS), pattern=SPLIT_PATTERN)
+        ranked = sorted(bpe.get_mergeable_ranks(), key=lambda pair: pair[1])
+        tokens = [base64.b64encode(bytes(token)).decode() for token, _ in ranked]
+        saved = {"pattern": bpe.get_pattern(), "special": SPECIAL_TOKENS, "tokens": tokens}
+        write_whole(Path(directory) / "tokenizer.json", json.dumps(saved).encode())
+        return cls.from_directory(directory)
+
+    def get_vocab_size(self):
+        return self.enc.n_vocab
+
+    def get_bos_token_id(self):
+        return self.bos_token_id
+
+    def encode(self, text, prepend=None, num_threads=8):
+        """Token ids of a text, or a list of them for a list of texts; `prepend` is a token id put first."""
+        head = [] if prepend is None else [prepend]
+        if isinstance(text, str):
+            return head + self.enc.encode_ordinary(text)
+        return [head + ids for ids in self.enc.encode_ordinary_batch(text, num_threads=num_threads)]
+
+    def decode(self, ids):
+        return self.enc.decode(ids)
+
+
+def get_token_bytes(device="cpu"):
+    """int32 [vocab]: UTF-8 bytes of each token, 0 for specials. Upstream's rule: a token that is part of a
+    character counts as the replacement character it decodes to."""
+    return torch.from_numpy(np.load(DATA_DIR / "token_bytes.npy")).to(device)
+
+
+# ------------------------------------------------------------------------------------------------------------ rows
+
+
+def shard_paths(split):
+    """Parquet files of a split; the last shard by name is the validation shard."""
+    paths = sorted((DATA_DIR / "shards").glob("shard_*.parquet"))
+    if len(paths) < 2:
+        sys.exit(f"{DATA_DIR / 'shards'}: needs two shards or more, found {len(paths)}: run `research-loop prepare`")
+    return paths[-1:] if split == "val" else paths[:-1]
+
+
+def read_documents(split):
+    """Texts of a split, in file order."""
+    import pyarrow.parquet as pq
+
+    for path in shard_paths(split):
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=1024, columns=["text"]):
+            yield from (text for text in batch.column(0).to_pylist() if text)
+
+
+def encode_documents(tokenizer, texts):
+    """Token lists, each behind a BOS."""
+    while block := list(itertools.islice(texts, 1024)):
+        yield from tokenizer.encode(block, prepend=tokenizer.get_bos_token_id(), num_threads=os.cpu_count() or 1)
+
+
+def pack_rows(documents, capacity, buffer_size=1000):
+    """Best-fit packing: lists of exactly `capacity` tokens that start with a document's start, no padding.
+
+    Each place takes the longest buffered document that fits; where none fits, the shortest is cropped to fill the
+    row. The documents are read once; the buffer runs empty at their end and an unfilled last row is dropped.
+    """
+    documents = enumerate(documents)
+    keys, buffered = [], {}  # keys: (length, -arrival) in order, so that among equals the earliest is taken
+    row = []
+    while True:
+        while len(keys) < buffer_size and (block := list(itertools.islice(documents, 128))):
+            for arrival, tokens in block:
+                bisect.insort(keys, (len(tokens), -arrival))
+                buffered[arrival] = tokens
+        if not keys:
+            return
+        space = capacity - len(row)
+        limit = space if keys[0][0] <= space else keys[0][0]
+        _, arrival = keys.pop(bisect.bisect_right(keys, (limit, 1)) - 1)
+        row += buffered.pop(-arrival)[:space]
+        if len(row) == capacity:
+            yield row
+            row = []
+
+
+def rows_path(split, T):
+    return DATA_DIR / f"{split}_{T}.u16"
+
+
+def load_rows(tokenizer, split, T, buffer_size=1000):
+    """uint16 [rows, T + 1]: a memory map for the prepared T, packed on the spot for any other."""
+    if rows_path(split, T).exists():
+        return np.memmap(rows_path(split, T), dtype=np.uint16, mode="r").reshape(-1, T + 1)
+    tokens = encode_documents(tokenizer, read_documents(split))
+    return np.array(list(pack_rows(tokens, T + 1, buffer_size)), dtype=np.uint16)
+
+
+def row_numbers(count, shuffled):
+    """Endless (row, epoch); the order of an epoch depends on SEED alone."""
+    for epoch in itertools.count(1):
+        order = np.random.default_rng((SEED, epoch)).permutation(count) if shuffled else range(count)
+        yield from ((int(row), epoch) for row in order)
+
+
+def make_dataloader(tokenizer, B, T, split, buffer_size=1000):
+    """Endless (inputs, targets, epoch): int64 [B, T] each on the training device; targets are inputs one later."""
+    assert split in ("train", "val")
+    rows = load_rows(tokenizer, split, T, buffer_size)
+    numbers = row_numbers(len(rows), shuffled=split == "train")
+    while True:
+        chosen, epochs = zip(*itertools.islice(numbers, B), strict=True)
+        yield (*to_device(rows[list(chosen)]), epochs[-1])
+
+
+def to_device(rows):
+    """[B, T + 1] rows -> inputs and targets on the training device, copied while it works."""
+    block = torch.from_numpy(rows.astype(np.int64))
+    device = device_type()
+    block = block.pin_memory() if device == "cuda" else block
+    block = block.to(device, non_blocking=device == "cuda")
+    return block[:, :-1].contiguous(), block[:, 1:].contiguous()
+
+
+# ----------------------------------------------------------------------------------------------------------- score
+
+
+@torch.no_grad()
+def evaluate_bpb(model, tokenizer, batch_size):
+    """Validation bits per byte of `model(inputs, targets, reduction="none")`, the nats of every position.
+
+    Scores the same EVAL_TOKENS tokens at T = MAX_SEQ_LEN whatever the batch size: the last batch is filled with rows
+    that do not count. Tokens of no bytes (specials) count for nothing.
+    """
+    rows = load_rows(tokenizer, "val", MAX_SEQ_LEN)
+    count = min(len(rows), EVAL_TOKENS // MAX_SEQ_LEN)
+    token_bytes = get_token_bytes(device_type()).double()
+    nats, size = 0.0, 0.0
+    for start in range(0, count, batch_size):
+        numbers = np.arange(start, start + batch_size)
+        x, y = to_device(rows[numbers % count])
+        counted = token_bytes.float()[y] if token_bytes.device.type == "mps" else token_bytes[y]
+        counted[torch.from_numpy(numbers >= count)] = 0
+        loss = model(x, y, reduction="none").view(y.shape)
+        nats += (loss * (counted > 0)).sum(dtype=counted.dtype).item()
+        size += counted.sum().item()
+    return nats / (math.log(2) * size)
+
+
+def count_model_bpb(vocab_size):
+    """(unigram, bigram) bits per byte on the validation rows of models that count the training rows.
+
+    The bigram backs off to the unigram by absolute discounting (Ney, Essen and Kneser, 1994) with 0.75. It is the
+    line that a network must pass to have learnt anything from its context.
+    """
+    train = np.memmap(rows_path("train", MAX_SEQ_LEN), dtype=np.uint16, mode="r").reshape(-1, MAX_SEQ_LEN + 1)
+    unigrams = np.ones(vocab_size)
+    bigrams = np.zeros(vocab_size * vocab_size, dtype=np.int32)
+    for block in np.array_split(train, max(1, train.size // 4_000_000)):
+        unigrams += np.bincount(block[:, 1:].ravel(), minlength=vocab_size)
+        pairs = block[:, :-1].astype(np.int64) * vocab_size + block[:, 1:]
+        np.add.at(bigrams, *np.unique(pairs, return_counts=True))
+    unigram = unigrams / unigrams.sum()
+    bigrams = bigrams.reshape(vocab_size, vocab_size)
+    seen, followers = bigrams.sum(1), (bigrams > 0).sum(1)
+
+    val = np.memmap(rows_path("val", MAX_SEQ_LEN), dtype=np.uint16, mode="r").reshape(-1, MAX_SEQ_LEN + 1)
+    val = val[: EVAL_TOKENS // MAX_SEQ_LEN]
+    before, target = val[:, :-1].ravel(), val[:, 1:].ravel()
+    size = np.load(DATA_DIR / "token_bytes.npy")[target]
+    discounted = np.maximum(bigrams[before, target] - 0.75, 0) + 0.75 * followers[before] * unigram[target]
+    bigram = np.where(seen[before] > 0, discounted / np.maximum(seen[before], 1), unigram[target])
+    return tuple(float(-np.log2(p)[size > 0].sum() / size.sum()) for p in (unigram[target], bigram))
+
+
+# ----------------------------------------------------------------------------------------------------- preparation
+
+
+def write_whole(path, data):
+    """The file is there whole or not at all, whatever happens in between."""
+    part = path.with_suffix(path.suffix + ".part")
+    with open(part, "wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+    part.replace(path)
+
+
+def write_rows(tokenizer, split):
+    """Packs a split once into its memory map; the number of rows."""
+    path = rows_path(split, MAX_SEQ_LEN)
+    part, count = path.with_suffix(".part"), 0
+    with open(part, "wb") as f:
+        for row in pack_rows(encode_documents(tokenizer, read_documents(split)), MAX_SEQ_LEN + 1):
+            f.write(np.array(row, dtype=np.uint16).tobytes())
+            count += 1
+        f.flush()
+        os.fsync(f.fileno())
+    if not count:
+        sys.exit(f"{split} documents: less than one row of {MAX_SEQ_LEN + 1} tokens: give more text with --data")
+    part.replace(path)
+    return count
+
+
+def token_byte_counts(tokenizer):
+    special = {tokenizer.enc.encode_single_token(name) for name in SPECIAL_TOKENS}
+    sizes = [0 if i in special else len(tokenizer.decode([i]).encode()) for i in range(tokenizer.get_vocab_size())]
+    return np.array(sizes, dtype=np.int32)
+
+
+def fingerprint():
+    """What the prepared files depend on: constants and the shards' names, sizes and digests."""
+    marks = (DATA_DIR / "shards" / "shards.json").read_bytes()
+    return {"T": MAX_SEQ_LEN, "vocab": VOCAB_SIZE, "eval": EVAL_TOKENS, "shards": hashlib.sha256(marks).hexdigest()}
+
+
+def main():
+    done = DATA_DIR / "prepared.json"
+    shard_paths("train")
+    if done.exists() and json.loads(done.read_text())["of"] == fingerprint():
+        return
+    done.unlink(missing_ok=True)
+    start = time.time()
+    capped = (text[:10_000] for text in read_documents("train"))
+    tokenizer = Tokenizer.train(capped, VOCAB_SIZE, DATA_DIR)
+    sizes = token_byte_counts(tokenizer)
+    with open(DATA_DIR / "token_bytes.npy", "wb") as f:
+        np.save(f, sizes)
+    print(f"tokenizer: {tokenizer.get_vocab_size()} tokens in {time.time() - start:.1f} s", flush=True)
+    start = time.time()
+    rows = {split: write_rows(tokenizer, split) for split in ("train", "val")}
+    print(
+        f"rows: {rows['train']:,} for training, {rows['val']:,} for validation, {MAX_SEQ_LEN} tokens each, "
+        f"in {time.time() - start:.1f} s",
+        flush=True,
+    )
+    unigram, bigram = count_model_bpb(tokenizer.get_vocab_size())
+    report = {"of": fingerprint(), "rows": rows, "unigram_bpb": unigram, "bigram_bpb": bigram}
+    write_whole(done, json.dumps(report, indent=1).encode())
+
+
+if __name__ == "__main__":
+    main()
