@@ -1,0 +1,83 @@
+"""The unattended loop: baseline first, then propose -> run -> judge -> record, until the limits or a stop."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from research_loop.errors import LabError
+from research_loop.proposers import Proposer
+from research_loop.records import Experiment, Proposal
+from research_loop.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When the loop ends by itself: after so many experiments or seconds of this call; None for never."""
+
+    experiments: int | None = None
+    seconds: float | None = None
+
+
+def run_loop(session: Session, proposer: Proposer, limits: Limits) -> str:
+    """Loops; the reason why it ended: "done", "stopped" or "nothing left to propose".
+
+    Experiments that a former session left open are finished first and count. Raises LabError when the baseline gets
+    no score.
+    """
+    until = None if limits.seconds is None else time.monotonic() + limits.seconds
+    if not ensure_baseline(session):
+        return "stopped"
+    decided, spent, planned_after = 0, False, -1
+    while True:
+        late = until is not None and time.monotonic() >= until
+        while not (session.stopping or spent or late) and session.room and _wanted(session, limits, decided):
+            proposal = proposer.propose(session.open(), session.history)
+            if proposal is None:
+                spent = True
+            else:
+                session.submit(proposal)
+        if session.stopping and not session.runner.running:
+            return "stopped"
+        if not session.history.open:
+            return "nothing left to propose" if spent else "done"
+        decided += len(session.pump(timeout=1.0))
+        newest = session.history.experiments[-1].n
+        if session.runner.running and newest != planned_after:
+            planned_after = newest
+            _tell_plan(session, proposer)
+
+
+def _tell_plan(session: Session, proposer: Proposer) -> None:
+    """What would come next if the open experiments are discarded: for the views; it is proposed anew when due."""
+    proposal = proposer.propose(session.open(), session.history)
+    if proposal is not None:
+        for watcher in session.watchers:
+            watcher.planned(" ".join(proposal.what.split()))
+
+
+def _wanted(session: Session, limits: Limits, decided: int) -> bool:
+    return limits.experiments is None or decided + len(session.history.open) < limits.experiments
+
+
+def ensure_baseline(session: Session) -> Experiment | None:
+    """The baseline, run first where the lab has none; None when stopped before its verdict.
+
+    Raises LabError when it gets no score: nothing can be compared with it.
+    """
+    if session.history.baseline is not None:
+        return session.history.baseline
+    pending = [e for e in session.history.open if e.parent is None]
+    files = session.lab.read(session.lab.config.editable)
+    first = Proposal(files, "baseline", "the code as it is, to compare with", proposer="baseline")
+    n = pending[0].n if pending else session.submit(first).n
+    while (baseline := session.ledger.experiment(n)).verdict is None:
+        if session.stopping and not session.runner.running:
+            return None
+        session.pump(timeout=1.0)
+    if not baseline.kept:
+        fact = f"{baseline.verdict.reason}: {baseline.verdict.detail}"
+        raise LabError(
+            f"the baseline has no score ({fact}): `research-loop show {n}` has its log; mend it, start again"
+        )
+    return baseline

@@ -1,0 +1,332 @@
+"""An open lab and the two calls that everything goes through.
+
+`open` gives the champion's files to whoever edits; `close` takes edited files, checks, runs, judges and records them.
+`close` is `submit` and then `pump` until decided; the unattended loop calls those two, so that several experiments
+can be open at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol, Self
+
+from research_loop import edits, noise
+from research_loop.branch import Branch, free_tag, ref_of
+from research_loop.errors import LabError, LedgerError, ProposalError
+from research_loop.history import Repository
+from research_loop.lab import Lab
+from research_loop.ledger import Ledger, now
+from research_loop.lock import Lock
+from research_loop.records import Checkout, Experiment, History, Job, Progress, Proposal, Result, Run, Verdict
+from research_loop.runners import Runner
+from research_loop.runners.local import end_keeper, sweep
+
+BASE_SEED = 42
+LOST_RUNS_ALLOWED = 3
+MIN_FREE_MB = 100
+RESERVE_BYTES = 2**20
+PASSED_ON = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH"}
+PASSED_ON_PREFIXES = (
+    "LC_",
+    "LD_",
+    "CUDA_",
+    "NVIDIA_",
+    "TORCH",
+    "PYTORCH_",
+    "TRITON_",
+    "OMP_",
+    "MKL_",
+    "XDG_",
+    "HF_HOME",
+)
+
+
+class Watcher(Protocol):
+    """Is told what happens and decides nothing: a view."""
+
+    def opened(self, history: History) -> None: ...
+    def note(self, text: str) -> None: ...
+    def started(self, experiment: Experiment, run: Run) -> None: ...
+    def progressed(self, progress: Progress) -> None: ...
+    def planned(self, what: str) -> None: ...
+    def decided(self, experiment: Experiment, history: History) -> None: ...
+
+
+class Session:
+    """An open lab: lock, ledger, repository and runner. A context manager; raises LockedError on a second one."""
+
+    def __init__(self, lab: Lab, runner: Runner, watchers: Iterable[Watcher] = ()) -> None:
+        self.lab, self.runner, self.watchers = lab, runner, tuple(watchers)
+        self.stopping = False
+        self._queue: deque[int] = deque()
+        lab.state.mkdir(exist_ok=True)
+        (lab.state / ".gitignore").write_text("*\n")
+        self._lock = Lock(lab.state)
+        self._lock.acquire()
+        try:
+            self._reserve()
+            self.repository = _repository(lab)
+            self.ledger = Ledger(lab.ledger_path)
+            self.branch = Branch(lab, self.repository, self.ledger, self._note)
+            self.branch.check_pins()
+            self._recover()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Ends what still runs; its experiment stays open and goes on at the next start."""
+        self.runner.stop()
+        for job, result in self.runner.wait(timeout=30):
+            self.ledger.finish_run(job.n, job.k, result)
+        self.runner.close()
+        self._remove_folders()
+        self.ledger.close()
+        self._lock.release()
+
+    @property
+    def history(self) -> History:
+        return self.ledger.history
+
+    # ----------------------------------------------------------------------------------------------- the two calls
+
+    def open(self) -> Checkout:
+        """The champion's editable files, and the locked ones to read. Raises LabError before there is a baseline."""
+        champion = self.history.champion
+        if champion is None:
+            raise LabError(f"{self.lab.root}: has no baseline yet: `research-loop run` makes it first")
+        files = self.repository.files(champion.commit, self.lab.config.editable)
+        return Checkout(champion.n, files, self.lab.read(self.lab.config.locked))
+
+    def close(self, proposal: Proposal, *, again: bool = False) -> Experiment:
+        """Runs, judges and records a proposal; the decided experiment.
+
+        Raises ProposalError, before any run, when it is not worth one; LabError when the loop was stopped before the
+        verdict: the experiment stays open.
+        """
+        experiment = self.submit(proposal, again=again)
+        while (current := self.ledger.experiment(experiment.n)).verdict is None:
+            if self.stopping and not self.runner.running:
+                raise LabError(
+                    f"experiment {current.n}: stopped before its verdict: `research-loop run` goes on with it"
+                )
+            self.pump(timeout=1.0)
+        return current
+
+    # --------------------------------------------------------------------------------------------- submit and pump
+
+    @property
+    def room(self) -> bool:
+        """Whether another experiment could start now."""
+        return len(self._queue) + self.runner.running < self.runner.slots
+
+    def submit(self, proposal: Proposal, *, again: bool = False) -> Experiment:
+        """Checks a proposal, commits its code, records it and queues its first run. `again` allows a known code."""
+        edits.check(proposal.files)
+        key = edits.key(proposal.files)
+        if proposal.parent is not None and not again:
+            self._refuse_known(key)
+        self.branch.check_pins()
+        self._check_space()
+        commit = self._commit(proposal)
+        what, why, risk = " ".join(proposal.what.split()) or "(no words)", proposal.why.strip(), proposal.risk.strip()
+        new = Experiment(-1, what, why, risk, proposal.proposer, proposal.parent, commit, key, now())
+        experiment = self._recorded(lambda: self.ledger.propose(new))
+        self.repository.point(ref_of(experiment.n), commit)
+        self._queue.append(experiment.n)
+        return experiment
+
+    def pump(self, timeout: float) -> list[Experiment]:
+        """Starts queued runs where there is room, waits up to `timeout` seconds for one to end, records and judges
+        it; the newly decided."""
+        while self._queue and self.runner.running < self.runner.slots and not self.stopping:
+            self._start(self._queue.popleft())
+        return [e for job, result in self.runner.wait(timeout, self._progressed) for e in self._finish(job, result)]
+
+    # ------------------------------------------------------------------------------------------------------ submit
+
+    def _refuse_known(self, key: str) -> None:
+        twin = next((e for e in self.history.experiments if e.key == key), None)
+        champion = self.history.champion
+        if twin is None:
+            return
+        if champion is not None and key == champion.key:
+            raise ProposalError(
+                f"{', '.join(self.lab.config.editable)}: is the champion's code unchanged: edit it first"
+            )
+        outcome = twin.verdict.kind if twin.verdict else "still open"
+        raise ProposalError(f"this code was tried as experiment {twin.n} ({outcome}): `--again` tries it once more")
+
+    def _commit(self, proposal: Proposal) -> str:
+        """A baseline's commit holds the lab's locked files as they are now; the others inherit them."""
+        message = "\n\n".join(part for part in (proposal.what, proposal.why, proposal.risk) if part) + "\n"
+        if proposal.parent is not None:
+            base = self.ledger.experiment(proposal.parent).commit
+            return self.repository.commit(base, proposal.files, message)
+        files = {**self.lab.read(self.lab.config.locked), **proposal.files}
+        return self.repository.commit(self.repository.head(), files, message)
+
+    def _check_space(self) -> None:
+        free_mb = shutil.disk_usage(self.lab.root).free / 2**20
+        if free_mb < MIN_FREE_MB:
+            raise LabError(f"{self.lab.root}: the disk has {free_mb:.0f} MB left: free some and start again")
+
+    # --------------------------------------------------------------------------------------------------------- run
+
+    def _start(self, n: int) -> None:
+        experiment = self.ledger.experiment(n)
+        job = self._job(experiment, k=len(experiment.runs))
+        started = self.runner.start(job)
+        run = Run(n, job.k, BASE_SEED, now(), started.keeper_pid, started.keeper_create_time)
+        self._recorded(lambda: self.ledger.start_run(run))
+        for watcher in self.watchers:
+            watcher.started(experiment, run)
+
+    def _job(self, experiment: Experiment, k: int) -> Job:
+        """A folder of the run's own with the experiment's commit in it, and the links that lab.toml names."""
+        config, n = self.lab.config, experiment.n
+        work = self.repository.export(experiment.commit, self.lab.state / "runs" / f"{n}.{k}")
+        for name in config.link:
+            self._link(name, work / name)
+        command = (sys.executable if config.command[0] == "python" else config.command[0], *config.command[1:])
+        log = self.lab.log_path(n, k)
+        log.parent.mkdir(exist_ok=True)
+        seconds = config.budget_seconds, config.limit_seconds
+        return Job(n, k, command, work, log, self._environment(n, k), config.metric, config.memory, *seconds)
+
+    def _link(self, name: str, target: Path) -> None:
+        source = self.lab.root / name
+        if not source.exists():
+            raise LabError(f"{source}: lab.toml links it, but it is not there: `research-loop prepare`, or take it out")
+        if not os.path.lexists(target):
+            target.symlink_to(source)
+
+    def _environment(self, n: int, run: int) -> dict[str, str]:
+        """An allow-list: a run has no business with the user's keys."""
+        kept = {k: v for k, v in os.environ.items() if k in PASSED_ON or k.startswith(PASSED_ON_PREFIXES)}
+        lab_id = self.ledger.noted("lab_id") or ""
+        marks = {"RESEARCH_LOOP_LAB": lab_id, "RESEARCH_LOOP_RUN": f"{lab_id}.{n}.{run}"}
+        return {**kept, **marks, "PYTHONUNBUFFERED": "1", "RESEARCH_LOOP_SEED": str(BASE_SEED)}
+
+    def _progressed(self, progress: Progress) -> None:
+        for watcher in self.watchers:
+            watcher.progressed(progress)
+
+    def _finish(self, job: Job, result: Result) -> list[Experiment]:
+        experiment = self._recorded(lambda: self.ledger.finish_run(job.n, job.k, result))
+        shutil.rmtree(self.lab.state / "runs" / f"{job.n}.{job.k}", ignore_errors=True)
+        self._show_log(job)
+        return [] if result.outcome == "stopped" else self._judge(experiment)
+
+    def _show_log(self, job: Job) -> None:
+        """run.log in the lab is a copy of the newest log: `> run.log` by hand must not reach the stored one."""
+        part = self.lab.root / "run.log.part"
+        try:
+            shutil.copyfile(job.log, part)
+            part.replace(self.lab.root / "run.log")
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            self._note(f"run.log: not written ({error.strerror}); the log is {job.log}")
+
+    # ------------------------------------------------------------------------------------------------------- judge
+
+    def _judge(self, experiment: Experiment) -> list[Experiment]:
+        config = self.lab.config
+        verdict = noise.judge(experiment, self.history.champion, config.metric, config.direction, now())
+        if verdict is None:
+            self._queue.append(experiment.n)
+            return []
+        return [self._decide(experiment, verdict)]
+
+    def _decide(self, experiment: Experiment, verdict: Verdict) -> Experiment:
+        """The decision is recorded first; branch, files and views follow it, now or at the next start."""
+        if experiment.parent is None and verdict.kind == "keep":
+            self.ledger.note(f"task:{experiment.n}", self.lab.config.task_digest)
+        decided = self._recorded(lambda: self.ledger.decide(experiment.n, verdict))
+        if decided.kept:
+            self.branch.follow()
+        for watcher in self.watchers:
+            watcher.decided(decided, self.history)
+        return decided
+
+    # -------------------------------------------------------------------------------------------------- durability
+
+    def _recover(self) -> None:
+        """Brings everything in line with the ledger, however the last session ended."""
+        if self.ledger.noted("lab_id") is None:
+            self.ledger.note("lab_id", uuid.uuid4().hex)
+        if self.ledger.noted("tag") is None:
+            self.ledger.note("tag", free_tag(self.repository))
+        self._end_lost_runs()
+        self._remove_folders()
+        newest = self.history.experiments[-self.runner.slots :]
+        self.repository.clear_stale_locks([self.branch.ref, *(ref_of(e.n) for e in newest)])
+        for experiment in newest:
+            if self.repository.tip(ref_of(experiment.n)) is None:
+                self.repository.point(ref_of(experiment.n), experiment.commit)
+        self.branch.follow()
+        for watcher in self.watchers:
+            watcher.opened(self.history)
+        for experiment in self.history.open:
+            self._take_up(experiment)
+
+    def _end_lost_runs(self) -> None:
+        unfinished = [run for e in self.history.open for run in e.runs if run.result is None]
+        for run in unfinished:
+            if run.keeper_pid is not None and run.keeper_create_time is not None:
+                end_keeper(run.keeper_pid, run.keeper_create_time)
+        sweep(self.ledger.noted("lab_id") or "")
+        for run in unfinished:
+            lost = Result("lost", "lost", "the harness ended before the run did", seconds=now() - run.started_at)
+            self.ledger.finish_run(run.n, run.k, lost)
+
+    def _take_up(self, experiment: Experiment) -> None:
+        """Judges what was measured but not decided; runs again what was lost, a few times at most."""
+        lost = sum(run.result is not None and run.result.outcome == "lost" for run in experiment.runs)
+        if lost >= LOST_RUNS_ALLOWED and experiment.last is not None and experiment.last.outcome == "lost":
+            self._decide(experiment, Verdict("crash", "lost", f"the harness ended {lost} times during its runs", now()))
+        elif experiment.last is None:
+            self._queue.append(experiment.n)
+        else:
+            self._judge(experiment)
+
+    def _reserve(self) -> None:
+        """A megabyte that a full disk cannot take, given up for the row of the run that filled it."""
+        path = self.lab.state / "reserve"
+        if not path.exists() and shutil.disk_usage(self.lab.root).free > MIN_FREE_MB * 2**20:
+            path.write_bytes(os.urandom(RESERVE_BYTES))
+
+    def _recorded(self, append: Callable[[], Experiment]) -> Experiment:
+        """Appends to the ledger; on a full disk once more, after giving up the reserve and the ended runs' folders."""
+        try:
+            return append()
+        except LedgerError as error:
+            if "full" not in str(error):
+                raise
+            (self.lab.state / "reserve").unlink(missing_ok=True)
+            if self.runner.running == 0:
+                self._remove_folders()
+            return append()
+
+    def _remove_folders(self) -> None:
+        shutil.rmtree(self.lab.state / "runs", ignore_errors=True)
+
+    def _note(self, text: str) -> None:
+        for watcher in self.watchers:
+            watcher.note(text)
+
+
+def _repository(lab: Lab) -> Repository:
+    repository = Repository.find(lab.root)
+    if repository is None:
+        raise LabError(f"{lab.root}: is not in a git repository: `git init` there, then start again")
+    return repository

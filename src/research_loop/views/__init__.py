@@ -1,0 +1,27 @@
+"""Views read the ledger and watch the loop; they decide nothing."""
+
+from __future__ import annotations
+
+from research_loop.records import Experiment, History, Progress, Run
+
+
+class Quiet:
+    """A watcher that says nothing; views override what they show."""
+
+    def opened(self, history: History) -> None:
+        """The lab is open and in line with its ledger."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+
+    def started(self, experiment: Experiment, run: Run) -> None:
+        """A run began."""
+
+    def progressed(self, progress: Progress) -> None:
+        """A run printed news, at most a few times a second."""
+
+    def planned(self, what: str) -> None:
+        """What would come next if the open experiment is discarded."""
+
+    def decided(self, experiment: Experiment, history: History) -> None:
+        """A verdict is in the ledger."""
