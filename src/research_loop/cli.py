@@ -1,0 +1,377 @@
+"""The command line: each verb is a call and a print. Heavy imports wait until a verb needs them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from research_loop.errors import ConfigError, LabError, ResearchLoopError
+
+if TYPE_CHECKING:
+    from research_loop.data.preparation import CountModels
+    from research_loop.lab import Lab
+    from research_loop.session import Session
+
+app = typer.Typer(
+    name="research-loop",
+    help="Improves a GPT training script by itself: edit, train for a fixed time, score, keep or discard, repeat.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+LabArgument = Annotated[
+    Path | None, typer.Argument(metavar="LAB", help="The lab's folder. Default: this one, or ./lab")
+]
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="builtin, tinystories, climbmix, or a folder or file of text")
+]
+ShardsOption = Annotated[int | None, typer.Option("--num-shards", help="At most so many shards for training")]
+TrainOption = Annotated[Path | None, typer.Option("--train", help="Start from this train.py in place of ours")]
+BudgetOption = Annotated[int | None, typer.Option("--budget", help="Seconds of training a run", min=1)]
+ProfileOption = Annotated[str | None, typer.Option("--profile", help="Constants for another machine than this one")]
+
+
+@app.command()
+def run(
+    lab: LabArgument = None,
+    experiments: Annotated[int | None, typer.Option("--experiments", help="End after so many", min=1)] = None,
+    hours: Annotated[float | None, typer.Option("--hours", help="Start none after so many hours")] = None,
+    proposer: Annotated[str | None, typer.Option("--proposer", help="Who edits; lab.toml's, else the search")] = None,
+    data: DataOption = None,
+    num_shards: ShardsOption = None,
+    train: TrainOption = None,
+    budget: BudgetOption = None,
+    profile: ProfileOption = None,
+) -> None:
+    """Experiment until stopped: the main job. Makes the lab and prepares its data where there is none yet.
+
+    The same command again goes on where it stopped. Ctrl-C finishes the experiment in flight; a second one stops at
+    once, and that experiment is run again at the next start.
+    """
+    from research_loop.data.preparation import prepare_lab
+    from research_loop.loop import Limits, run_loop
+
+    root = _folder(lab)
+    if (root / "lab.toml").exists():
+        _check_same_lab(root, data, num_shards, train, budget, profile)
+    else:
+        _make(root, data, num_shards, train, budget, profile)
+    opened = _open(root)
+    counts = prepare_lab(opened)
+    if counts is not None:
+        print(_to_beat(counts))
+    limits = Limits(experiments, None if hours is None else hours * 3600)
+    with _view(opened) as view, _session(opened, view) as session, _Signals(session):
+        ended = run_loop(session, _proposer(opened, proposer), limits)
+    print(f"{ended}; `research-loop status {_shown(root)}` shows it all")
+    if ended == "stopped":
+        raise typer.Exit(130)
+
+
+@app.command()
+def init(
+    lab: LabArgument = None,
+    data: DataOption = None,
+    num_shards: ShardsOption = None,
+    train: TrainOption = None,
+    budget: BudgetOption = None,
+    profile: ProfileOption = None,
+    blank: Annotated[bool, typer.Option("--blank", help="No GPT: only lab.toml, in your own git repository")] = False,
+    command: Annotated[str, typer.Option("--command", help="With --blank: what a run starts")] = "python train.py",
+    edit: Annotated[
+        list[str] | None, typer.Option("--edit", help="With --blank: a file to improve; repeatable")
+    ] = None,
+    metric: Annotated[str, typer.Option("--metric", help="With --blank: the run prints 'NAME: value'")] = "val_bpb",
+    higher: Annotated[bool, typer.Option("--higher", help="With --blank: higher is better")] = False,
+) -> None:
+    """Lay out a lab: prepare.py (locked), train.py (the file that is edited), program.md and lab.toml."""
+    from research_loop.lab import make_blank_lab
+
+    if not blank:
+        root = lab or Path("lab")
+        _make(root, data, num_shards, train, budget, profile)
+        return
+    root = lab or Path()
+    for option, value in {"--data": data, "--num-shards": num_shards, "--train": train, "--profile": profile}.items():
+        if value is not None:
+            raise ConfigError(f"{option}: belongs to the GPT lab: leave it out, or leave out --blank")
+    import shlex
+
+    task: dict[str, Any] = {"command": shlex.split(command), "editable": edit or ["train.py"], "metric": metric}
+    task["direction"] = "higher" if higher else "lower"
+    made = make_blank_lab(root, task, float(budget or 300))
+    print(f"{made.root / 'lab.toml'}: written; scores of this lab are the runs' own word (unverified)")
+    print(f"next: `research-loop run {_shown(root)}`")
+
+
+@app.command()
+def prepare(lab: LabArgument = None) -> None:
+    """Get the documents, train the tokenizer and pack the rows; what is there already is left as it is."""
+    from research_loop.data.preparation import prepare_lab
+
+    opened = _open(_folder(lab))
+    counts = prepare_lab(opened)
+    if counts is None:
+        print(f"{opened.root}: its lab.toml has no [data]: nothing to prepare")
+    else:
+        print(f"{opened.root / 'data'}: ready; {_to_beat(counts)}")
+
+
+@app.command("try")
+def try_(
+    what: Annotated[str, typer.Option("-m", "--what", help="What was changed, with exact constants")],
+    lab: LabArgument = None,
+    why: Annotated[str, typer.Option("--why", help="The reason it should help")] = "",
+    risk: Annotated[str, typer.Option("--risk", help="Memory, stability")] = "",
+    again: Annotated[bool, typer.Option("--again", help="Allow code that was tried before")] = False,
+) -> None:
+    """Run the lab's own edited train.py as one experiment: kept if better, else put back to the champion's code.
+
+    What was tried stays in its ref, whatever the verdict: `research-loop restore N` brings it back.
+    """
+    from research_loop.data.preparation import prepare_lab
+    from research_loop.records import Proposal
+
+    opened = _open(_folder(lab))
+    prepare_lab(opened)
+    with _view(opened) as view, _session(opened, view) as session, _Signals(session):
+        files = opened.read(opened.config.editable)
+        if session.history.baseline is None:
+            raise LabError(f"{opened.root}: has no baseline yet: `research-loop run --experiments 1` makes it first")
+        champion = session.open().parent
+        experiment = session.close(Proposal(files, what, why, risk, "user", champion), again=again)
+        if not experiment.kept:
+            _put_back(session, files)
+    assert experiment.verdict is not None
+    print(f"experiment {experiment.n}: {experiment.verdict.kind}: {experiment.verdict.detail}")
+
+
+@app.command()
+def status(
+    lab: LabArgument = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON")] = False,
+) -> None:
+    """What the ledger says: best, baseline, counts, the run in flight, the newest experiments."""
+    from research_loop.data.preparation import count_models
+    from research_loop.views import text
+    from research_loop.views.live import read_live
+
+    opened, ledger = _read(_folder(lab))
+    branch, live = f"autoresearch/{ledger.noted('tag')}", read_live(opened.state)
+    if as_json:
+        facts = text.status_json(ledger.history, opened.config, place=str(opened.root), branch=branch, live=live)
+        print(json.dumps(facts, indent=1))
+        return
+    counts = count_models(opened)
+    line = _to_beat(counts) if counts else ""
+    print(text.status(ledger.history, opened.config, place=str(opened.root), branch=branch, live=live, counts=line))
+
+
+@app.command()
+def show(
+    n: Annotated[int, typer.Argument(metavar="N", help="The experiment's number")],
+    lab: LabArgument = None,
+) -> None:
+    """One experiment: proposal, verdict, measurements, loss curve, diff, end of the log."""
+    from research_loop.history import Repository
+    from research_loop.views import text
+
+    opened, ledger = _read(_folder(lab))
+    experiment = ledger.experiment(n)
+    repository = Repository.find(opened.root)
+    parent = None if experiment.parent is None else ledger.experiment(experiment.parent).commit
+    diff = "" if parent is None or repository is None else repository.diff(parent, experiment.commit)
+    curve, log_tail = ledger.trace(n, max(0, len(experiment.runs) - 1))
+    print(text.show(experiment, opened.config, diff=diff, curve=curve, log_tail=log_tail))
+
+
+@app.command()
+def restore(
+    n: Annotated[int, typer.Argument(metavar="N", help="The experiment's number")],
+    lab: LabArgument = None,
+) -> None:
+    """Bring an experiment's code back into the lab's own files. What they held before is kept in .research-loop."""
+    from research_loop.history import Repository
+
+    opened, ledger = _read(_folder(lab))
+    experiment = ledger.experiment(n)
+    repository = Repository.find(opened.root)
+    if repository is None:
+        raise LabError(f"{opened.root}: its git repository is gone: clone or restore it first")
+    files = repository.files(experiment.commit, opened.config.editable)
+    saved = _save_untried(opened, files)
+    opened.write(files)
+    print(f"{', '.join(files)}: as in experiment {n}" + (f"; before: {saved}" if saved else ""))
+
+
+def main() -> None:
+    """Entry point. Errors meant for the user are one line and exit code 1."""
+    try:
+        app()
+    except ResearchLoopError as error:
+        print(f"research-loop: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("research-loop: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"research-loop: {place}{error.strerror or error}: mend that and start again", file=sys.stderr)
+        sys.exit(1)
+
+
+# --------------------------------------------------------------------------------------------------------- helpers
+
+
+def _folder(lab: Path | None) -> Path:
+    """The folder named, else the current one if it is a lab, else ./lab."""
+    if lab is not None:
+        return lab
+    return Path() if Path("lab.toml").exists() else Path("lab")
+
+
+def _to_beat(counts: CountModels) -> str:
+    """What models reach that only count, on the same validation bytes."""
+    return f"to beat, in bits per byte: bigram counts {counts.bigram_bpb:.6f}, unigram counts {counts.unigram_bpb:.6f}"
+
+
+def _shown(root: Path) -> str:
+    return str(root) if str(root) not in ("lab", ".") else ""
+
+
+def _open(root: Path) -> Lab:
+    from research_loop.lab import open_lab
+
+    return open_lab(root)
+
+
+def _read(root: Path) -> tuple[Lab, Any]:
+    from research_loop.ledger import Ledger
+
+    opened = _open(root)
+    if not opened.ledger_path.exists():
+        raise LabError(f"{opened.root}: nothing has been run here yet: `research-loop run {_shown(root)}`".rstrip())
+    return opened, Ledger(opened.ledger_path, read_only=True)
+
+
+def _make(
+    root: Path,
+    data: str | None,
+    num_shards: int | None,
+    train: Path | None,
+    budget: int | None,
+    profile: str | None,
+) -> None:
+    from research_loop.lab import make_gpt_lab
+
+    made = make_gpt_lab(root, source=data, num_shards=num_shards, train=train, budget_seconds=budget, profile=profile)
+    config = made.config
+    print(f"{made.root}: a new lab, data {config.source}, {config.budget_seconds:g} s a run; see its program.md")
+
+
+def _check_same_lab(
+    root: Path,
+    data: str | None,
+    num_shards: int | None,
+    train: Path | None,
+    budget: int | None,
+    profile: str | None,
+) -> None:
+    """The same command again is fine; one that asks for another lab in the same folder is not."""
+    from research_loop.lab import absolute_source
+
+    made = _open(root).config
+    train_path = None if train is None else str(train.resolve())
+    asked = {
+        "--data": (absolute_source(data), made.source),
+        "--num-shards": (num_shards, made.num_shards),
+        "--train": (train_path, made.train),
+        "--budget": (budget, made.budget_seconds),
+        "--profile": (profile, made.profile),
+    }
+    for option, (given, known) in asked.items():
+        if given is not None and given != known:
+            fact = f"{root} is a lab already, made with {known if known is not None else 'the default'}"
+            raise ConfigError(f"{option} {given}: {fact}: leave it out, or name a new folder")
+
+
+def _view(lab: Lab) -> Any:
+    from research_loop.views.terminal import PlainLines, Terminal
+
+    kind = Terminal if sys.stdout.isatty() else PlainLines
+    return kind(lab.config.metric, lab.config.budget_seconds)
+
+
+def _session(lab: Lab, view: Any) -> Session:
+    from research_loop.runners.local import LocalRunner
+    from research_loop.session import Session
+    from research_loop.views.live import LiveFile
+    from research_loop.views.tsv import ResultsFile
+
+    files = [ResultsFile(lab.root / "results.tsv", lab.config.metric), LiveFile(lab.state, lab.config.budget_seconds)]
+    return Session(lab, LocalRunner(), [*files, view])
+
+
+def _proposer(lab: Lab, name: str | None) -> Any:
+    from research_loop import proposers
+
+    return proposers.load(name or lab.config.proposer)(seed=lab.config.seed)
+
+
+def _put_back(session: Session, tried: dict[str, bytes]) -> None:
+    """The champion's code again, unless somebody edited the files during the run: then they stay."""
+    lab = session.lab
+    if lab.read(lab.config.editable) == tried:
+        lab.write(session.open().files)
+    else:
+        print(f"{', '.join(tried)}: edited during the run, so left as is")
+
+
+def _save_untried(lab: Lab, wanted: dict[str, bytes]) -> Path | None:
+    """Keeps a copy of the lab's files before they are overwritten, when they differ."""
+    present = {path: (lab.root / path).read_bytes() for path in wanted if (lab.root / path).exists()}
+    if not present or present == wanted:
+        return None
+    from research_loop.ledger import now
+
+    folder = lab.state / "saved" / f"{now():.0f}"
+    for path, data in present.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return folder
+
+
+class _Signals:
+    """Ctrl-C finishes the experiment in flight, a second one ends it; SIGTERM is both at once."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._session.stopping or number == signal.SIGTERM:
+            self._session.stopping = True
+            self._session.runner.stop()
+            return
+        self._session.stopping = True
+        for watcher in self._session.watchers:
+            watcher.note("finishing this experiment; Ctrl-C again stops it at once")

@@ -1,0 +1,130 @@
+"""The running loop on a terminal (one line an experiment and a live line below) or in a pipe (plain lines)."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from research_loop.records import Experiment, History, Progress, Run
+from research_loop.views import Quiet
+from research_loop.views.text import best, row, tally
+
+STYLES = {"keep": "bold green", "discard": "", "crash": "red"}
+HEADER = f"{'n':>5}  {'verdict':<7}  {'score':>10}  what"
+PLAIN_SECONDS = 10.0
+
+
+class Terminal(Quiet):
+    """Live view. Use as a context manager, so that the terminal is whole afterwards."""
+
+    def __init__(self, metric: str, budget_seconds: float) -> None:
+        self._metric, self._budget = metric, budget_seconds
+        self._history = History()
+        self._current: Experiment | None = None
+        self._progress: Progress | None = None
+        self._next = ""
+        self._console = Console()
+        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Terminal:
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
+        if self._history.champion:
+            self._console.print(self._summary(), highlight=False)
+
+    def opened(self, history: History) -> None:
+        self._history = history
+        self._print(HEADER, "dim")
+        for experiment in history.experiments[-10:]:
+            if experiment.verdict:
+                self._print(row(experiment), STYLES[experiment.verdict.kind])
+
+    def note(self, text: str) -> None:
+        self._print(text, "yellow")
+
+    def started(self, experiment: Experiment, run: Run) -> None:
+        self._current, self._progress, self._next = experiment, None, ""
+
+    def progressed(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def planned(self, what: str) -> None:
+        self._next = what
+
+    def decided(self, experiment: Experiment, history: History) -> None:
+        self._history, self._current = history, None
+        assert experiment.verdict is not None
+        self._print(row(experiment), STYLES[experiment.verdict.kind])
+        if experiment.verdict.kind == "crash":
+            self._print(f"{'':>7}{experiment.verdict.detail}", "red")
+
+    def _print(self, text: str, style: str) -> None:
+        self._console.print(Text(text, style=style, no_wrap=True, overflow="ellipsis"))
+
+    def _summary(self) -> str:
+        return f"{best(self._history, self._metric)}; {tally(self._history)}"
+
+    def _render(self) -> Group:
+        lines = [Text(self._summary() if self._history.champion else "the baseline comes first", style="cyan")]
+        if self._current is not None:
+            lines.insert(0, Text(f"{self._current.n:>5}  {self._current.what}", no_wrap=True, overflow="ellipsis"))
+        if self._next:
+            lines.append(
+                Text(f"next, if this is discarded: {self._next}", style="dim", no_wrap=True, overflow="ellipsis")
+            )
+        return Group(lines[0], self._bar(), *lines[1:]) if self._current is not None else Group(*lines)
+
+    def _bar(self) -> Table:
+        share = (self._progress.share if self._progress else None) or 0.0
+        loss = self._progress.loss if self._progress else None
+        left = f"{self._budget * (1 - share):.0f} s left" if share else "starting"
+        table = Table.grid(padding=(0, 1))
+        table.add_row(
+            "      ", ProgressBar(total=1.0, completed=share, width=30), left, f"loss {loss:.4f}" if loss else ""
+        )
+        return table
+
+
+class PlainLines(Quiet):
+    """The same for a pipe: one line an event, progress every few seconds."""
+
+    def __init__(self, metric: str, budget_seconds: float) -> None:
+        self._metric, self._budget, self._said_at = metric, budget_seconds, 0.0
+
+    def __enter__(self) -> PlainLines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to restore."""
+
+    def opened(self, history: History) -> None:
+        if history.experiments:
+            print(f"going on after {len(history.experiments)} experiments; {best(history, self._metric)}", flush=True)
+
+    def note(self, text: str) -> None:
+        print(text, flush=True)
+
+    def started(self, experiment: Experiment, run: Run) -> None:
+        self._said_at = time.monotonic()
+        why = f" ({experiment.why})" if experiment.why else ""
+        print(f"experiment {experiment.n}: {experiment.what}{why}", flush=True)
+
+    def progressed(self, progress: Progress) -> None:
+        if progress.share is None or time.monotonic() - self._said_at < PLAIN_SECONDS:
+            return
+        self._said_at = time.monotonic()
+        loss = "" if progress.loss is None else f", loss {progress.loss:.4f}"
+        print(f"  {self._budget * (1 - progress.share):.0f} s left{loss}", flush=True)
+
+    def decided(self, experiment: Experiment, history: History) -> None:
+        verdict = experiment.verdict
+        assert verdict is not None
+        print(f"  {verdict.kind}: {verdict.detail}; {best(history, self._metric)}; {tally(history)}", flush=True)

@@ -1,0 +1,137 @@
+"""The words of the loop's progress, `status` and `show`, as plain text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from research_loop.config import LabConfig
+from research_loop.records import Experiment, History, Point
+from research_loop.views.live import Live
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def number(value: float | None, digits: int = 6) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def tally(history: History) -> str:
+    kinds = Counter(e.verdict.kind for e in history.experiments if e.verdict and e.parent is not None)
+    return f"kept {kinds['keep']}, discarded {kinds['discard']}, crashed {kinds['crash']}"
+
+
+def best(history: History, metric: str) -> str:
+    """The champion's score and how far it is from the baseline's."""
+    champion, baseline = history.champion, history.baseline
+    if champion is None or champion.score is None:
+        return "no score yet"
+    text = f"best {metric} {champion.score.value:.6f} (experiment {champion.n}"
+    if baseline is None or baseline.score is None or baseline is champion:
+        return text + ")"
+    gain = champion.score.value - baseline.score.value
+    share = f", {100 * gain / abs(baseline.score.value):+.2f} %" if baseline.score.value else ""
+    return f"{text}, {gain:+.6f}{share} from the baseline)"
+
+
+def row(experiment: Experiment, champion_before: float | None = None) -> str:
+    """One experiment in one line: number, verdict, score, what."""
+    verdict = experiment.verdict
+    kind = verdict.kind if verdict else "open"
+    score = number(experiment.score.value if experiment.score else None)
+    reason = f" ({verdict.reason})" if verdict and verdict.kind == "crash" else ""
+    return f"{experiment.n:>5}  {kind:<7}  {score:>10}  {experiment.what}{reason}"
+
+
+def sparkline(points: tuple[Point, ...], width: int = 60) -> str:
+    """Training loss over the run as one line of bars, each the mean of its share; low is good."""
+    if not points:
+        return "no curve"
+    columns: list[list[float]] = [[] for _ in range(min(width, len(points)))]
+    for i, point in enumerate(points):
+        columns[i * len(columns) // len(points)].append(point.loss)
+    means = [sum(column) / len(column) for column in columns]
+    low, high = min(means), max(means)
+    bars = "".join(BARS[round((mean - low) / (high - low) * 7) if high > low else 0] for mean in means)
+    return f"{points[0].loss:.4f} {bars} {points[-1].loss:.4f}"
+
+
+def status(
+    history: History, config: LabConfig, *, place: str, branch: str, live: Live | None, counts: str, last: int = 10
+) -> str:
+    """`research-loop status`."""
+    lines = [f"{place}: {branch}, {len(history.experiments)} experiments, {tally(history)}"]
+    lines += [f"{best(history, config.metric)}, unverified: it is the runs' own word"] if history.champion else []
+    lines += [counts] if counts else []
+    if live is not None:
+        left = max(0.0, live.budget_seconds - (live.share or 0.0) * live.budget_seconds)
+        loss = "" if live.loss is None else f", loss {live.loss:.4f}"
+        lines += [f"now: experiment {live.n}, {left:.0f} s of training left{loss}: {live.what} (pid {live.pid})"]
+    lines += [row(e) for e in history.experiments[-last:]]
+    return "\n".join(lines)
+
+
+def status_json(history: History, config: LabConfig, *, place: str, branch: str, live: Live | None) -> dict[str, Any]:
+    """`research-loop status --json`: the same as data; scores are null where there is none."""
+    kinds = Counter(e.verdict.kind if e.verdict else "open" for e in history.experiments)
+    return {
+        "lab": place,
+        "branch": branch,
+        "metric": config.metric,
+        "direction": config.direction,
+        "budget_seconds": config.budget_seconds,
+        "experiments": len(history.experiments),
+        "verdicts": {kind: kinds[kind] for kind in ("keep", "discard", "crash", "open")},
+        "baseline": _brief(history.baseline),
+        "champion": _brief(history.champion),
+        "running": asdict(live) if live else None,
+        "last": [_brief(e) for e in history.experiments[-10:]],
+    }
+
+
+def _brief(experiment: Experiment | None) -> dict[str, Any] | None:
+    if experiment is None:
+        return None
+    verdict, score, last = experiment.verdict, experiment.score, experiment.last
+    return {
+        "n": experiment.n,
+        "commit": experiment.commit,
+        "proposer": experiment.proposer,
+        "what": experiment.what,
+        "verdict": verdict.kind if verdict else None,
+        "reason": verdict.reason if verdict else None,
+        "score": score.value if score else None,
+        "verified": score.verified if score else None,
+        "runs": len(experiment.runs),
+        "seconds": last.seconds if last else None,
+        "peak_vram_mb": last.peak_vram_mb if last else None,
+        "peak_ram_mb": last.peak_ram_mb if last else None,
+    }
+
+
+def show(experiment: Experiment, config: LabConfig, *, diff: str, curve: tuple[Point, ...], log_tail: str) -> str:
+    """`research-loop show N`: proposal, verdict, measurements, curve, diff, log tail."""
+    parent = "none" if experiment.parent is None else str(experiment.parent)
+    lines = [f"experiment {experiment.n}: {experiment.what}"]
+    lines += [f"why: {experiment.why}"] if experiment.why else []
+    lines += [f"risk: {experiment.risk}"] if experiment.risk else []
+    lines += [f"by {experiment.proposer}, on experiment {parent}, commit {experiment.commit[:7]}"]
+    verdict = experiment.verdict
+    lines += [f"verdict: {verdict.kind} ({verdict.reason}): {verdict.detail}" if verdict else "verdict: still open"]
+    for run in experiment.runs:
+        lines += ["", _measured(run.k, run.seed, config, run.result)]
+    lines += [f"training loss: {sparkline(curve)}", "", diff.rstrip() or "no difference to its parent"]
+    lines += ["", "end of the log:", *(f"  {line}" for line in log_tail.splitlines())] if log_tail else []
+    return "\n".join(lines)
+
+
+def _measured(k: int, seed: int, config: LabConfig, result: Any) -> str:
+    if result is None:
+        return f"run {k} (seed {seed}): running"
+    score = f"{config.metric} {result.score.value:.6f} ({result.score.verified})" if result.score else result.outcome
+    facts = [f"{result.seconds:.1f} s in all"]
+    facts += [f"{result.startup_seconds:.1f} s to the first step"] if result.startup_seconds is not None else []
+    facts += [f"{result.peak_vram_mb:.0f} MB of GPU memory"] if result.peak_vram_mb else []
+    facts += [f"{result.peak_ram_mb:.0f} MB of memory"] if result.peak_ram_mb else []
+    return f"run {k} (seed {seed}): {score}, {', '.join(facts)}"
