@@ -1,0 +1,296 @@
+"""The lab's own two files, run as a user runs them, on a little of the built-in text."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from research_loop import edits
+from research_loop.data import world
+from research_loop.data.preparation import count_models, prepare_lab
+from research_loop.lab import Lab, make_gpt_lab
+
+SMALL = {"ASPECT_RATIO": 32, "HEAD_DIM": 32, "DEVICE_BATCH_SIZE": 4, "TOTAL_BATCH_SIZE": 1024}
+
+
+@pytest.fixture(scope="session")
+def gpt_lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A prepared CPU lab of 300 documents and one second a run; tests do not change it."""
+    folder = tmp_path_factory.mktemp("gpt")
+    texts = folder / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in world.shard(0)[:600]))
+    lab = make_gpt_lab(folder / "lab", profile="cpu", source=str(texts), budget_seconds=1)
+    set_constants(lab.root / "train.py", SMALL)
+    prepare_lab(lab, say=lambda line: None)
+    return lab
+
+
+def set_constants(path: Path, values: dict[str, object]) -> None:
+    path.write_text(edits.replace(path.read_text(), values))
+
+
+@pytest.fixture(scope="session")
+def prepare(gpt_lab: Lab) -> Iterator[ModuleType]:
+    yield from module("prepare", gpt_lab)
+
+
+@pytest.fixture(scope="session")
+def train(gpt_lab: Lab, prepare: ModuleType) -> Iterator[ModuleType]:
+    yield from module("train", gpt_lab)
+
+
+def module(name: str, lab: Lab) -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location(name, lab.root / f"{name}.py")
+    assert spec and spec.loader
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded
+    spec.loader.exec_module(loaded)
+    yield loaded
+    del sys.modules[name]
+
+
+def by_hand(lab: Lab, **changes: object) -> tuple[int, str]:
+    """`python train.py > run.log 2>&1` in a copy of the lab's code with these constants."""
+    folder = lab.root.parent / f"run-{abs(hash(str(changes)))}"
+    folder.mkdir(exist_ok=True)
+    for name in ("prepare.py", "train.py"):
+        (folder / name).write_bytes((lab.root / name).read_bytes())
+    if not (folder / "data").exists():
+        (folder / "data").symlink_to(lab.root / "data")
+    set_constants(folder / "train.py", changes)
+    with open(folder / "run.log", "w") as log:
+        environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+        done = subprocess.run([sys.executable, "train.py"], cwd=folder, stdout=log, stderr=log, env=environment)
+    return done.returncode, (folder / "run.log").read_text()
+
+
+def test_a_run_by_hand_prints_the_summary_block_that_grep_finds(gpt_lab: Lab) -> None:
+    code, log = by_hand(gpt_lab)
+    assert code == 0, log
+    found = re.findall(r"^(?:val_bpb|peak_vram_mb):.*$", log, re.M)
+    assert len(found) == 2 and re.fullmatch(r"val_bpb: +\d\.\d{6}", found[0])
+    block = log.split("---\n")[1]
+    keys = "val_bpb training_seconds total_seconds peak_vram_mb mfu_percent total_tokens_M num_steps num_params_M depth"
+    assert [line.split(":")[0] for line in block.strip().splitlines()] == keys.split()
+    steps = re.findall(r"^step \d{5} \(\d+\.\d%\) \| loss: \d+\.\d{6} \|", log, re.M)
+    assert 1 <= len(steps) <= 4, "one line a second at most"
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(gpt_lab: Lab) -> None:
+    code, log = by_hand(gpt_lab, MATRIX_LR=1e30, EMBEDDING_LR=1e30)
+    assert code == 1
+    assert "FAIL: loss is nan" in log and "val_bpb" not in log
+
+
+def test_a_batch_that_does_not_divide_is_one_line(gpt_lab: Lab) -> None:
+    code, log = by_hand(gpt_lab, TOTAL_BATCH_SIZE=1500)
+    assert code == 1 and "not a multiple" in log and "Traceback" not in log
+
+
+@pytest.mark.parametrize("pattern", ["L", "SL"])
+def test_no_position_sees_the_future_or_past_its_window(train: ModuleType, pattern: str) -> None:
+    torch.manual_seed(0)
+    train.WINDOW_PATTERN = pattern
+    model = train.GPT(1024)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    text = torch.randint(0, 1000, (1, 256))
+    changed = text.clone()
+    changed[0, 100] += 1
+    with torch.no_grad():
+        moved = (model(text) - model(changed)).abs().amax(-1)[0]
+    assert not moved[:100].any() and moved[100:].any()
+
+
+def test_a_window_counts_the_query_itself(train: ModuleType) -> None:
+    q, k = torch.zeros(1, 8, 1, 4), torch.zeros(1, 8, 1, 4)
+    v = torch.eye(8).view(1, 8, 1, 8)
+    seen = train.attend(q, k, v, window=3)[0, :, 0] > 0
+    assert seen.sum(-1).tolist() == [1, 2, 3, 3, 3, 3, 3, 3]
+    assert seen[7].tolist() == [False] * 5 + [True] * 3
+
+
+def test_orthogonalise_comes_near_the_polar_factor(train: ModuleType) -> None:
+    torch.manual_seed(0)
+    for shape in ((2, 32, 32), (2, 64, 16), (2, 16, 64)):
+        singular = torch.linalg.svdvals(train.orthogonalise(torch.randn(shape)).float())
+        assert singular.min() > 0.5 and singular.max() < 1.3
+
+
+def test_adam_steps_like_torchs(train: ModuleType) -> None:
+    torch.manual_seed(0)
+    ours = torch.randn(5, 3)
+    theirs = ours.clone().requires_grad_()
+    ours = torch.nn.Parameter(ours)
+    adam = train.Adam([ours], 0.01, betas=(0.8, 0.95))
+    reference = torch.optim.Adam([theirs], lr=0.01, betas=(0.8, 0.95), eps=1e-10)
+    for _ in range(5):
+        ours.grad = theirs.grad = torch.randn(5, 3)
+        adam.step(1.0)
+        reference.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_the_schedule_follows_the_share_of_the_budget(train: ModuleType) -> None:
+    train.WARMUP_RATIO, train.WARMDOWN_RATIO, train.FINAL_LR_FRAC = 0.1, 0.5, 0.2
+    rates = [train.lr_multiplier(share) for share in (0.0, 0.05, 0.3, 0.5, 0.75, 1.0)]
+    assert rates == pytest.approx([0.0, 0.5, 1.0, 1.0, 0.6, 0.2])
+
+
+# ------------------------------------------------------------------------------------------------------------- rows
+
+
+def slow_best_fit(documents: list[list[int]], capacity: int, buffer_size: int) -> list[list[int]]:
+    """The packing as one would write it first: look at every buffered document."""
+    rows, buffer, waiting = [], [], list(documents)
+    row: list[int] = []
+    while True:
+        while waiting and len(buffer) < buffer_size:
+            buffer += waiting[:128]
+            del waiting[:128]
+        if not buffer:
+            return rows
+        space = capacity - len(row)
+        fitting = [d for d in buffer if len(d) <= space]
+        chosen = max(fitting, key=len) if fitting else min(buffer, key=len)
+        buffer.remove(chosen)
+        row = row + chosen[:space]
+        if len(row) == capacity:
+            rows.append(row)
+            row = []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=400), st.integers(2, 20), st.integers(1, 50))
+def test_rows_are_packed_by_best_fit(prepare: ModuleType, lengths: list[int], capacity: int, buffer_size: int) -> None:
+    documents = [[i + 1] * length for i, length in enumerate(lengths)]
+    rows = list(prepare.pack_rows(iter(documents), capacity, buffer_size))
+    assert rows == slow_best_fit(documents, capacity, buffer_size)
+
+
+def test_every_row_starts_with_bos_and_none_is_padded(prepare: ModuleType) -> None:
+    tokenizer = prepare.Tokenizer.from_directory()
+    rows = prepare.load_rows(tokenizer, "train", prepare.MAX_SEQ_LEN)
+    assert rows.shape[1] == 257 and rows.dtype == np.uint16
+    assert (rows[:, 0] == tokenizer.get_bos_token_id()).all()
+    assert tokenizer.decode(rows[0].tolist()).startswith("<|reserved_0|>")
+
+
+def test_the_loader_gives_shifted_rows_the_same_for_the_same_seed(prepare: ModuleType) -> None:
+    tokenizer = prepare.Tokenizer.from_directory()
+
+    def epoch_of_rows() -> list[tuple[torch.Tensor, torch.Tensor, int]]:
+        return list(itertools.islice(prepare.make_dataloader(tokenizer, 8, 256, "train"), 200))
+
+    first, second = epoch_of_rows(), epoch_of_rows()
+    x, y, epoch = first[0]
+    assert x.shape == y.shape == (8, 256) and x.dtype == torch.int64 and epoch == 1
+    assert torch.equal(x[:, 1:], y[:, :-1]) and x.is_contiguous() and y.is_contiguous()
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=True))
+    assert first[-1][2] > 1
+
+
+def test_a_length_that_was_not_prepared_is_packed_on_the_spot(prepare: ModuleType) -> None:
+    tokenizer = prepare.Tokenizer.from_directory()
+    x, _, _ = next(prepare.make_dataloader(tokenizer, 2, 64, "train"))
+    assert x.shape == (2, 64) and (x[:, 0] == tokenizer.get_bos_token_id()).all()
+
+
+class Bigram(torch.nn.Module):
+    """Any model will do: its nats depend on both tokens."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+        assert reduction == "none"
+        return (1 + (x * 7 + y * 3) % 11).float().view(-1)
+
+
+def test_the_score_is_the_same_for_every_batch_size(prepare: ModuleType) -> None:
+    tokenizer = prepare.Tokenizer.from_directory()
+    rows = prepare.load_rows(tokenizer, "val", 256)
+    x, y = rows[:, :-1].astype(int), rows[:, 1:].astype(int)
+    size = np.load(prepare.DATA_DIR / "token_bytes.npy")[y]
+    expected = ((1 + (x * 7 + y * 3) % 11) * (size > 0)).sum() / (math.log(2) * size.sum())
+    for batch in (1, 3, len(rows), len(rows) + 5):
+        assert prepare.evaluate_bpb(Bigram(), tokenizer, batch) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_count_models_are_worth_beating(gpt_lab: Lab) -> None:
+    counts = count_models(gpt_lab)
+    assert counts is not None
+    assert 0.5 < counts.bigram_bpb < counts.unigram_bpb - 0.5 < 5
+
+
+def test_bytes_of_tokens_add_up_to_the_text(prepare: ModuleType) -> None:
+    tokenizer = prepare.Tokenizer.from_directory()
+    text = "Mia put the red key under the mat, é."
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    plain = tokenizer.encode("Mia put the red key")
+    assert int(prepare.get_token_bytes()[plain].sum()) == len("Mia put the red key")
+    assert int(prepare.get_token_bytes()[tokenizer.get_bos_token_id()]) == 0
+
+
+def test_preparing_twice_does_nothing_and_half_a_preparation_is_done_again(gpt_lab: Lab) -> None:
+    said: list[str] = []
+    before = (gpt_lab.root / "data" / "train_256.u16").stat().st_mtime_ns
+    prepare_lab(gpt_lab, said.append)
+    assert said == [] and (gpt_lab.root / "data" / "train_256.u16").stat().st_mtime_ns == before
+    (gpt_lab.root / "data" / "prepared.json").unlink()
+    prepare_lab(gpt_lab, said.append)
+    assert any(line.startswith("tokenizer: ") for line in said) and count_models(gpt_lab) is not None
+
+
+UPSTREAM_STYLE = """
+import torch, torch.nn as nn, torch.nn.functional as F
+from prepare import MAX_SEQ_LEN, TIME_BUDGET, Tokenizer, make_dataloader, evaluate_bpb
+
+class Tiny(nn.Module):
+    def __init__(self, vocab):
+        super().__init__()
+        self.wte, self.head = nn.Embedding(vocab, 32), nn.Linear(32, vocab)
+    def forward(self, idx, targets=None, reduction="mean"):
+        logits = self.head(self.wte(idx))
+        if targets is None:
+            return logits
+        return F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1), reduction=reduction)
+
+torch.manual_seed(42)
+tokenizer = Tokenizer.from_directory()
+model = Tiny(tokenizer.get_vocab_size())
+loader = make_dataloader(tokenizer, 4, MAX_SEQ_LEN, "train")
+x, y, epoch = next(loader)
+optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+for _ in range(20):
+    loss = model(x, y)
+    loss.backward()
+    optimizer.step()
+    model.zero_grad()
+    x, y, epoch = next(loader)
+model.eval()
+print("---")
+print(f"val_bpb:          {evaluate_bpb(model, tokenizer, 4):.6f}")
+"""
+
+
+def test_a_train_py_in_upstreams_style_runs_unchanged(gpt_lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "prepare.py").write_bytes((gpt_lab.root / "prepare.py").read_bytes())
+    (tmp_path / "data").symlink_to(gpt_lab.root / "data")
+    (tmp_path / "train.py").write_text(UPSTREAM_STYLE)
+    done = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^val_bpb: +\d\.\d{6}$", done.stdout, re.M)
