@@ -44,9 +44,8 @@ def soak(folder: Path, experiments: int, seconds: float) -> None:
             break
     history = Ledger(lab.ledger_path, read_only=True).history
     first, peak = samples[min(4, len(samples) - 1)], max(sample[0] for sample in samples)
-    print(
-        f"{len(history.experiments)} experiments of {seconds} s: harness {first[0]:.0f} MB at first, {peak:.0f} MB at most"
-    )
+    print(f"{len(history.experiments)} experiments of {seconds} s each:")
+    print(f"  harness {first[0]:.0f} MB at first, {peak:.0f} MB at most")
     print(f"  descriptors {min(s[1] for s in samples)} to {max(s[1] for s in samples)}")
     gaps(lab.root)
 

@@ -201,9 +201,12 @@ def test_without_dials_there_is_nothing_to_propose(source: str) -> None:
 
 
 def test_none_when_all_neighbours_were_tried() -> None:
-    found = proposals("DEPTH = 4\nFAST = False\n", worse, 50)
-    assert {values_of(proposal)["DEPTH"] for proposal in found} == {3, 4, 5}
-    assert len(found) == 5  # every mix of three depths and the switch but the champion's own, then None
+    assert len(proposals("DEPTH = 4\nFAST = False\n", worse, 50)) == 9  # depths 2 to 6, with and without the switch
+
+
+def test_the_search_goes_on_farther_away_when_all_neighbours_were_tried() -> None:
+    found = proposals("MATRIX_LR = 0.04\nWARMDOWN_RATIO = 0.5\n", worse, 300)
+    assert len(found) == 300
 
 
 def test_the_file_with_the_dials_is_the_one_edited() -> None:

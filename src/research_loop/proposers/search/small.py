@@ -1,7 +1,7 @@
 """Small moves around the champion: one constant or two at a time, steps that adapt to what was kept.
 
 Every neighbour of every dial comes up once, in an order drawn by weight: dials that gave keeps more often, those
-whose directions both failed less often. So the search ends by itself when all neighbours were tried.
+whose directions both failed less often. When all of them were tried, several dials turn at once, by any step.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from research_loop.edits import Value
@@ -33,6 +34,8 @@ _BUSY: Final = 0.2
 _PAIRS: Final = 0.2
 """Share of proposals that turn two dials at once."""
 _PARTNERS: Final = 4
+_MOST_AT_ONCE: Final = 4
+_FAR_TRIES: Final = 2000
 _RISKS: Final[Mapping[tuple[Kind, int], str]] = {
     ("rate", 1): "Instability, a NaN in the worst case.",
     ("rate", -1): "Slower learning.",
@@ -53,15 +56,31 @@ _WORDS: Final = {1: "up", -1: "down"}
 def around(
     values: Mapping[str, Value], lessons: Lessons, sequence_length: int | None, rng: random.Random
 ) -> Iterator[Idea]:
-    """Ideas near the champion's values, in the order to try them; finitely many."""
+    """Ideas near the champion's values, in the order to try them, and then some hundreds farther away."""
     known = {dial.key: dial for dial in dials(values)}
     turns = _ordered(list(known.values()), lessons, rng)
     pairs = _pairs(turns) if rng.random() < _PAIRS else iter(())
     for group in itertools.chain(pairs, ((turn,) for turn in turns)):
         if lessons.allows(frozenset(group), known):
-            yield from _ideas(
-                values, [(known[key], direction) for key, direction in group], lessons, sequence_length, rng
-            )
+            dials_turned = [(known[key], direction) for key, direction in group]
+            yield from _ideas(values, dials_turned, lessons, sequence_length, rng)
+    yield from _afar(values, known, lessons, sequence_length, rng)
+
+
+def _afar(
+    values: Mapping[str, Value],
+    known: Mapping[str, Dial],
+    lessons: Lessons,
+    sequence_length: int | None,
+    rng: random.Random,
+) -> Iterator[Idea]:
+    """One to four dials at once, each by a step from a quarter of the usual one to three of it."""
+    for _ in range(_FAR_TRIES if known else 0):
+        chosen = rng.sample(list(known.values()), rng.randint(1, min(_MOST_AT_ONCE, len(known))))
+        group = [(dial, rng.choice((1, -1))) for dial in chosen]
+        if lessons.allows(frozenset((dial.key, direction) for dial, direction in group), known):
+            stretched = replace(lessons, scale={key: rng.uniform(0.25, 3.0) for key in known})
+            yield from itertools.islice(_ideas(values, group, stretched, sequence_length, rng), 1)
 
 
 def _ordered(found: list[Dial], lessons: Lessons, rng: random.Random) -> list[Turn]:
