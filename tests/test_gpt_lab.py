@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from research_loop import edits
 from research_loop.data import world
 from research_loop.data.preparation import count_models, prepare_lab
-from research_loop.lab import Lab, make_gpt_lab
+from research_loop.lab import Lab, Wish, make_gpt_lab
 
 SMALL = {"ASPECT_RATIO": 32, "HEAD_DIM": 32, "DEVICE_BATCH_SIZE": 4, "TOTAL_BATCH_SIZE": 1024}
 
@@ -34,7 +34,7 @@ def gpt_lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     folder = tmp_path_factory.mktemp("gpt")
     texts = folder / "texts.jsonl"
     texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in world.shard(0)[:600]))
-    lab = make_gpt_lab(folder / "lab", profile="cpu", source=str(texts), budget_seconds=1)
+    lab = make_gpt_lab(folder / "lab", Wish(profile="cpu", source=str(texts), budget_seconds=1))
     set_constants(lab.root / "train.py", SMALL)
     prepare_lab(lab, say=lambda line: None)
     return lab
@@ -248,10 +248,10 @@ def test_bytes_of_tokens_add_up_to_the_text(prepare: ModuleType) -> None:
 def test_preparing_twice_does_nothing_and_half_a_preparation_is_done_again(gpt_lab: Lab) -> None:
     said: list[str] = []
     before = (gpt_lab.root / "data" / "train_256.u16").stat().st_mtime_ns
-    prepare_lab(gpt_lab, said.append)
+    prepare_lab(gpt_lab, say=said.append)
     assert said == [] and (gpt_lab.root / "data" / "train_256.u16").stat().st_mtime_ns == before
     (gpt_lab.root / "data" / "prepared.json").unlink()
-    prepare_lab(gpt_lab, said.append)
+    prepare_lab(gpt_lab, say=said.append)
     assert any(line.startswith("tokenizer: ") for line in said) and count_models(gpt_lab) is not None
 
 

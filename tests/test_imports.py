@@ -9,12 +9,12 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "research_loop"
 LAYERS = [
-    {"records", "errors"},
-    {"config", "edits", "git", "noise"},
+    {"records", "errors", "files"},
+    {"config", "edits", "git", "noise", "plugins"},
     {"history", "ledger", "lock", "scoring"},
     {"lab", "runlog", "data"},
     {"runners", "proposers"},
-    {"branch"},
+    {"branch", "pins"},
     {"session"},
     {"loop"},
     {"views"},

@@ -9,7 +9,7 @@ import pytest
 
 from research_loop import edits
 from research_loop.errors import ConfigError, LabError, ProposalError
-from research_loop.lab import make_gpt_lab, open_lab, profiles
+from research_loop.lab import Wish, make_gpt_lab, open_lab, profiles
 from research_loop.testing.labs import git
 
 
@@ -19,7 +19,7 @@ def constant(path: Path, name: str) -> object:
 
 @pytest.mark.parametrize("profile", profiles(), ids=lambda p: str(p["name"]))
 def test_a_profile_sets_the_constants_of_both_files(tmp_path: Path, profile: dict[str, object]) -> None:
-    lab = make_gpt_lab(tmp_path / "lab", profile=str(profile["name"]))
+    lab = make_gpt_lab(tmp_path / "lab", Wish(profile=str(profile["name"])))
     prepare, train = profile["prepare"], profile["train"]
     assert isinstance(prepare, dict) and isinstance(train, dict)
     for name, value in prepare.items():
@@ -32,7 +32,7 @@ def test_a_profile_sets_the_constants_of_both_files(tmp_path: Path, profile: dic
 
 
 def test_a_new_lab_is_a_clean_repository_of_its_own(tmp_path: Path) -> None:
-    lab = make_gpt_lab(tmp_path / "lab", profile="cpu")
+    lab = make_gpt_lab(tmp_path / "lab", Wish(profile="cpu"))
     assert git(lab.root, "status", "--porcelain") == ""
     tracked = git(lab.root, "ls-files").split()
     assert {"prepare.py", "train.py", "program.md", "lab.toml", "pyproject.toml"} <= set(tracked)
@@ -44,41 +44,41 @@ def test_a_new_lab_is_a_clean_repository_of_its_own(tmp_path: Path) -> None:
 
 def test_a_lab_below_a_project_uses_that_project_for_uv_run(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("")
-    assert not (make_gpt_lab(tmp_path / "lab", profile="cpu").root / "pyproject.toml").exists()
+    assert not (make_gpt_lab(tmp_path / "lab", Wish(profile="cpu")).root / "pyproject.toml").exists()
 
 
 def test_a_budget_below_the_profiles_start_up_gets_a_longer_limit_than_twice_itself(tmp_path: Path) -> None:
-    assert make_gpt_lab(tmp_path / "a", profile="gpu-80gb").config.limit_seconds == 600
-    assert make_gpt_lab(tmp_path / "b", profile="gpu-80gb", budget_seconds=60).config.limit_seconds == 180
+    assert make_gpt_lab(tmp_path / "a", Wish(profile="gpu-80gb")).config.limit_seconds == 600
+    assert make_gpt_lab(tmp_path / "b", Wish(profile="gpu-80gb", budget_seconds=60)).config.limit_seconds == 180
     assert constant(tmp_path / "b" / "prepare.py", "TIME_BUDGET") == 60
 
 
 def test_data_by_path_means_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    lab = make_gpt_lab(tmp_path / "lab", profile="cpu", source="texts", num_shards=3)
+    lab = make_gpt_lab(tmp_path / "lab", Wish(profile="cpu", source="texts", num_shards=3))
     assert (lab.config.source, lab.config.num_shards) == (str(tmp_path / "texts"), 3)
 
 
 def test_the_users_own_train_py_is_taken_byte_for_byte(tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_bytes(b"DEPTH = 3\r\nprint('val_bpb: 1.0')  # \xc3\xa9\r\n")
-    lab = make_gpt_lab(tmp_path / "lab", profile="cpu", train=mine)
+    lab = make_gpt_lab(tmp_path / "lab", Wish(profile="cpu", train=mine))
     assert (lab.root / "train.py").read_bytes() == mine.read_bytes()
     mine.write_text("DEPTH = = 3")
     with pytest.raises(ProposalError, match=r"mine\.py:1"):
-        make_gpt_lab(tmp_path / "other", profile="cpu", train=mine)
+        make_gpt_lab(tmp_path / "other", Wish(profile="cpu", train=mine))
 
 
 def test_nothing_of_the_users_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("mine")
     with pytest.raises(LabError, match=r"train\.py: is there already"):
-        make_gpt_lab(tmp_path, profile="cpu")
+        make_gpt_lab(tmp_path, Wish(profile="cpu"))
     assert [path.name for path in tmp_path.iterdir()] == ["train.py"]
 
 
 def test_an_unknown_profile_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cpu"):
-        make_gpt_lab(tmp_path / "lab", profile="tpu")
+        make_gpt_lab(tmp_path / "lab", Wish(profile="tpu"))
     assert not (tmp_path / "lab").exists()
 
 
@@ -88,7 +88,7 @@ def test_a_file_in_the_way_of_the_lab_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_lab_keeps_the_constant_names_that_others_rely_on(tmp_path: Path) -> None:
-    lab = make_gpt_lab(tmp_path / "lab", profile="cpu")
+    lab = make_gpt_lab(tmp_path / "lab", Wish(profile="cpu"))
     train = edits.constants((lab.root / "train.py").read_text())
     wanted = "DEPTH ASPECT_RATIO HEAD_DIM WINDOW_PATTERN TOTAL_BATCH_SIZE DEVICE_BATCH_SIZE EMBEDDING_LR UNEMBEDDING_LR"
     wanted += " MATRIX_LR SCALAR_LR WEIGHT_DECAY ADAM_BETAS WARMUP_RATIO WARMDOWN_RATIO FINAL_LR_FRAC"

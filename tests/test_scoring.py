@@ -131,7 +131,13 @@ def test_a_kill_that_was_not_ours_near_the_memory_limit_is_oom() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["FAIL: loss is nan", "FAIL", "step 00012 (3.0%) | loss: 3.1 | remaining: 9s    FAIL", "ValueError: loss was inf"],
+    [
+        "FAIL: loss is nan",
+        "FAIL: loss is 123.4 at step 7",
+        "FAIL",
+        "step 00012 (3.0%) | loss: 3.1 | remaining: 9s    FAIL",
+        "ValueError: loss was inf",
+    ],
 )
 def test_a_diverged_loss_is_told_by_its_words(line: str) -> None:
     assert ended(1, "some line", line) == ("nan", line)

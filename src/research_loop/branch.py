@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 
-from research_loop.errors import PinError
+from research_loop.config import LabConfig
 from research_loop.history import Repository
-from research_loop.lab import CONFIG, Lab
+from research_loop.lab import Lab
 from research_loop.ledger import Ledger
 from research_loop.records import Experiment
 
@@ -37,49 +37,66 @@ class Branch:
         self._lab, self._repository, self._ledger, self._note = lab, repository, ledger, note
 
     @property
+    def _config(self) -> LabConfig:
+        return self._lab.config
+
+    @property
     def name(self) -> str:
+        """Chosen when the baseline is kept."""
         return f"autoresearch/{self._ledger.noted('tag')}"
 
     @property
     def ref(self) -> str:
         return f"refs/heads/{self.name}"
 
+    def recover(self, newest: tuple[Experiment, ...]) -> None:
+        """Removes locks that a killed git left on our refs, and does what was decided but not done."""
+        self._repository.clear_stale_locks([self.ref, *(ref_of(e.n) for e in newest)])
+        for experiment in newest:
+            self.mark(experiment)
+        self.follow()
+
+    def mark(self, experiment: Experiment) -> None:
+        """The experiment's ref. What another lab of this repository had there is saved first."""
+        self._point(ref_of(experiment.n), experiment.commit)
+
     def follow(self) -> None:
-        """Moves the branch to the champion, and the lab's own files when nobody has edited them since."""
+        """Brings the champion into the lab's own files, and then the branch to it: so the branch says it is done."""
         kept = [e for e in self._ledger.history.experiments if e.kept]
         if not kept:
             return
-        self._move(kept)
+        if self._ledger.noted("tag") is None:
+            self._ledger.note("tag", free_tag(self._repository))
+        tip, champion = self._repository.tip(self.ref), kept[-1]
+        if tip == champion.commit:
+            return
         if len(kept) > 1:
-            self._update_files(kept[-2], kept[-1])
+            self._replace_files(kept[-2], champion)
+        if tip in {e.commit for e in kept}:
+            self._repository.point(self.ref, champion.commit, tip)
+        else:
+            self._point(self.ref, champion.commit)
 
-    def _move(self, kept: list[Experiment]) -> None:
-        tip, champion = self._repository.tip(self.ref), kept[-1].commit
-        if tip == champion:
+    def put_back(self, tried: Experiment) -> None:
+        """The champion's code in place of a discarded one, where the lab's own files hold that."""
+        champion = self._ledger.history.champion
+        if champion is not None:
+            self._replace_files(tried, champion)
+
+    def _replace_files(self, old: Experiment, new: Experiment) -> None:
+        """Each editable file that is still `old`'s becomes `new`'s; one that was edited since or is gone stays so."""
+        old_files = self._repository.files(old.commit, self._config.editable)
+        new_files = self._repository.files(new.commit, self._config.editable)
+        for path, data in old_files.items():
+            present = self._lab.root / path
+            if data != new_files[path] and present.is_file() and present.read_bytes() == data:
+                self._lab.write({path: new_files[path]})
+
+    def _point(self, ref: str, commit: str) -> None:
+        tip = self._repository.tip(ref)
+        if tip == commit:
             return
-        if tip is not None and tip not in {e.commit for e in kept}:
+        if tip is not None:
             self._repository.point(f"{REFS}saved/{tip}", tip)
-            self._note(f"{self.name} was moved to {tip[:7]} by somebody: kept as {REFS}saved/{tip}, and moved back")
-        self._repository.point(self.ref, champion, tip)
-
-    def _update_files(self, before: Experiment, champion: Experiment) -> None:
-        editable = self._lab.config.editable
-        if self._lab.read(editable) == self._repository.files(before.commit, editable):
-            self._lab.write(self._repository.files(champion.commit, editable))
-
-    def check_pins(self) -> None:
-        """Compares the locked files and lab.toml with the baseline's. Raises PinError: scores would not compare."""
-        baseline = self._ledger.history.baseline
-        if baseline is None:
-            return
-        locked = self._lab.config.locked
-        committed = self._repository.files(baseline.commit, locked)
-        changed = [name for name, data in self._lab.read(locked).items() if data != committed[name]]
-        if changed:
-            cure = f"`git show {self.name}:./{changed[0]} > {changed[0]}` there puts it back; a new lab may differ"
-        elif self._ledger.noted(f"task:{baseline.n}") not in (None, self._lab.config.task_digest):
-            changed, cure = [CONFIG], "put its [task] and budget back, or make a new lab for the new ones"
-        if changed:
-            raise PinError(
-                f"{self._lab.root / changed[0]}: changed since the baseline, scores would not compare: {cure}"
-            )
+            self._note(f"{ref} held {tip[:7]}, which is none of this lab's: saved as {REFS}saved/{tip}")
+        self._repository.point(ref, commit, tip or "")

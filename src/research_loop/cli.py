@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +16,7 @@ from research_loop.errors import ConfigError, LabError, ResearchLoopError
 
 if TYPE_CHECKING:
     from research_loop.data.preparation import CountModels
-    from research_loop.lab import Lab
+    from research_loop.lab import Lab, Wish
     from research_loop.session import Session
 
 app = typer.Typer(
@@ -43,7 +44,7 @@ ProfileOption = Annotated[str | None, typer.Option("--profile", help="Constants 
 def run(
     lab: LabArgument = None,
     experiments: Annotated[int | None, typer.Option("--experiments", help="End after so many", min=1)] = None,
-    hours: Annotated[float | None, typer.Option("--hours", help="Start none after so many hours")] = None,
+    hours: Annotated[float | None, typer.Option("--hours", help="Start none after so many hours", min=0)] = None,
     proposer: Annotated[str | None, typer.Option("--proposer", help="Who edits; lab.toml's, else the search")] = None,
     data: DataOption = None,
     num_shards: ShardsOption = None,
@@ -56,22 +57,21 @@ def run(
     The same command again goes on where it stopped. Ctrl-C finishes the experiment in flight; a second one stops at
     once, and that experiment is run again at the next start.
     """
-    from research_loop.data.preparation import prepare_lab
     from research_loop.loop import Limits, run_loop
 
-    root = _folder(lab)
+    root, wish = _folder(lab), _wish(data, num_shards, train, budget, profile)
     if (root / "lab.toml").exists():
-        _check_same_lab(root, data, num_shards, train, budget, profile)
+        _check_same_lab(root, wish)
     else:
-        _make(root, data, num_shards, train, budget, profile)
+        _make(root, wish)
     opened = _open(root)
-    counts = prepare_lab(opened)
-    if counts is not None:
-        print(_to_beat(counts))
+    editor = _proposer(opened, proposer)
     limits = Limits(experiments, None if hours is None else hours * 3600)
-    with _view(opened) as view, _session(opened, view) as session, _Signals(session):
-        ended = run_loop(session, _proposer(opened, proposer), limits)
-    print(f"{ended}; `research-loop status {_shown(root)}` shows it all")
+    with _view(opened) as view, _session(opened, view) as session:
+        _prepare(session)
+        with _Signals(session):
+            ended = run_loop(session, editor, limits)
+    print(f"{ended}; `{_command('status', root)}` shows it all")
     if ended == "stopped":
         raise typer.Exit(130)
 
@@ -96,8 +96,7 @@ def init(
     from research_loop.lab import make_blank_lab
 
     if not blank:
-        root = lab or Path("lab")
-        _make(root, data, num_shards, train, budget, profile)
+        _make(lab or Path("lab"), _wish(data, num_shards, train, budget, profile))
         return
     root = lab or Path()
     for option, value in {"--data": data, "--num-shards": num_shards, "--train": train, "--profile": profile}.items():
@@ -109,20 +108,19 @@ def init(
     task["direction"] = "higher" if higher else "lower"
     made = make_blank_lab(root, task, float(budget or 300))
     print(f"{made.root / 'lab.toml'}: written; scores of this lab are the runs' own word (unverified)")
-    print(f"next: `research-loop run {_shown(root)}`")
+    print(f"next: `{_command('run', root)}`")
 
 
 @app.command()
 def prepare(lab: LabArgument = None) -> None:
     """Get the documents, train the tokenizer and pack the rows; what is there already is left as it is."""
-    from research_loop.data.preparation import prepare_lab
-
     opened = _open(_folder(lab))
-    counts = prepare_lab(opened)
-    if counts is None:
+    if opened.config.source is None:
         print(f"{opened.root}: its lab.toml has no [data]: nothing to prepare")
-    else:
-        print(f"{opened.root / 'data'}: ready; {_to_beat(counts)}")
+        return
+    with _view(opened) as view, _session(opened, view) as session:
+        _prepare(session)
+    print(f"{opened.root / 'data'}: ready")
 
 
 @app.command("try")
@@ -137,20 +135,20 @@ def try_(
 
     What was tried stays in its ref, whatever the verdict: `research-loop restore N` brings it back.
     """
-    from research_loop.data.preparation import prepare_lab
     from research_loop.records import Proposal
 
     opened = _open(_folder(lab))
-    prepare_lab(opened)
-    with _view(opened) as view, _session(opened, view) as session, _Signals(session):
-        files = opened.read(opened.config.editable)
-        if session.history.baseline is None:
+    files = opened.read(opened.config.editable)
+    with _view(opened) as view, _session(opened, view) as session:
+        if session.history.champion is None:
             raise LabError(f"{opened.root}: has no baseline yet: `research-loop run --experiments 1` makes it first")
-        champion = session.open().parent
-        experiment = session.close(Proposal(files, what, why, risk, "user", champion), again=again)
-        if not experiment.kept:
-            _put_back(session, files)
-    assert experiment.verdict is not None
+        _prepare(session)
+        with _Signals(session):
+            proposal = Proposal(files, what, why, risk, "user", session.history.champion.n)
+            experiment = session.close(proposal, again=again)
+    if experiment.verdict is None:
+        print(f"experiment {experiment.n}: stopped before its verdict; `research-loop run` goes on with it")
+        raise typer.Exit(130)
     print(f"experiment {experiment.n}: {experiment.verdict.kind}: {experiment.verdict.detail}")
 
 
@@ -246,8 +244,9 @@ def _to_beat(counts: CountModels) -> str:
     return f"to beat, in bits per byte: bigram counts {counts.bigram_bpb:.6f}, unigram counts {counts.unigram_bpb:.6f}"
 
 
-def _shown(root: Path) -> str:
-    return str(root) if str(root) not in ("lab", ".") else ""
+def _command(verb: str, root: Path) -> str:
+    """What to type for a lab; the default folder goes without saying."""
+    return f"research-loop {verb}" if str(root) in ("lab", ".") else f"research-loop {verb} {root}"
 
 
 def _open(root: Path) -> Lab:
@@ -261,49 +260,51 @@ def _read(root: Path) -> tuple[Lab, Any]:
 
     opened = _open(root)
     if not opened.ledger_path.exists():
-        raise LabError(f"{opened.root}: nothing has been run here yet: `research-loop run {_shown(root)}`".rstrip())
+        raise LabError(f"{opened.root}: nothing has been run here yet: `{_command('run', root)}` starts")
     return opened, Ledger(opened.ledger_path, read_only=True)
 
 
-def _make(
-    root: Path,
-    data: str | None,
-    num_shards: int | None,
-    train: Path | None,
-    budget: int | None,
-    profile: str | None,
-) -> None:
+def _wish(
+    data: str | None, num_shards: int | None, train: Path | None, budget: int | None, profile: str | None
+) -> Wish:
+    from research_loop.lab import Wish
+
+    return Wish(data, num_shards, train, budget, profile)
+
+
+def _make(root: Path, wish: Wish) -> None:
     from research_loop.lab import make_gpt_lab
 
-    made = make_gpt_lab(root, source=data, num_shards=num_shards, train=train, budget_seconds=budget, profile=profile)
+    made = make_gpt_lab(root, wish)
     config = made.config
     print(f"{made.root}: a new lab, data {config.source}, {config.budget_seconds:g} s a run; see its program.md")
 
 
-def _check_same_lab(
-    root: Path,
-    data: str | None,
-    num_shards: int | None,
-    train: Path | None,
-    budget: int | None,
-    profile: str | None,
-) -> None:
+def _check_same_lab(root: Path, wish: Wish) -> None:
     """The same command again is fine; one that asks for another lab in the same folder is not."""
     from research_loop.lab import absolute_source
 
     made = _open(root).config
-    train_path = None if train is None else str(train.resolve())
     asked = {
-        "--data": (absolute_source(data), made.source),
-        "--num-shards": (num_shards, made.num_shards),
-        "--train": (train_path, made.train),
-        "--budget": (budget, made.budget_seconds),
-        "--profile": (profile, made.profile),
+        "--data": (absolute_source(wish.source), made.source),
+        "--num-shards": (wish.num_shards, made.num_shards),
+        "--train": (str(wish.train.resolve()) if wish.train else None, made.train),
+        "--budget": (wish.budget_seconds, made.budget_seconds),
+        "--profile": (wish.profile, made.profile),
     }
     for option, (given, known) in asked.items():
         if given is not None and given != known:
             fact = f"{root} is a lab already, made with {known if known is not None else 'the default'}"
             raise ConfigError(f"{option} {given}: {fact}: leave it out, or name a new folder")
+
+
+def _prepare(session: Session) -> None:
+    """Data in the lab, while its lock is held and after its locked files were compared with the baseline's."""
+    from research_loop.data.preparation import prepare_lab
+
+    counts = prepare_lab(session.lab, pinned=session.history.baseline is not None, say=session.note)
+    if counts is not None:
+        session.note(_to_beat(counts))
 
 
 def _view(lab: Lab) -> Any:
@@ -314,13 +315,13 @@ def _view(lab: Lab) -> Any:
 
 
 def _session(lab: Lab, view: Any) -> Session:
-    from research_loop.runners.local import LocalRunner
+    from research_loop import runners
     from research_loop.session import Session
     from research_loop.views.live import LiveFile
     from research_loop.views.tsv import ResultsFile
 
     files = [ResultsFile(lab.root / "results.tsv", lab.config.metric), LiveFile(lab.state, lab.config.budget_seconds)]
-    return Session(lab, LocalRunner(), [*files, view])
+    return Session(lab, runners.load(lab.config.runner)(), [*files, view])
 
 
 def _proposer(lab: Lab, name: str | None) -> Any:
@@ -329,23 +330,12 @@ def _proposer(lab: Lab, name: str | None) -> Any:
     return proposers.load(name or lab.config.proposer)(seed=lab.config.seed)
 
 
-def _put_back(session: Session, tried: dict[str, bytes]) -> None:
-    """The champion's code again, unless somebody edited the files during the run: then they stay."""
-    lab = session.lab
-    if lab.read(lab.config.editable) == tried:
-        lab.write(session.open().files)
-    else:
-        print(f"{', '.join(tried)}: edited during the run, so left as is")
-
-
 def _save_untried(lab: Lab, wanted: dict[str, bytes]) -> Path | None:
     """Keeps a copy of the lab's files before they are overwritten, when they differ."""
     present = {path: (lab.root / path).read_bytes() for path in wanted if (lab.root / path).exists()}
     if not present or present == wanted:
         return None
-    from research_loop.ledger import now
-
-    folder = lab.state / "saved" / f"{now():.0f}"
+    folder = lab.state / "saved" / f"{time.time_ns()}"
     for path, data in present.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
@@ -353,14 +343,17 @@ def _save_untried(lab: Lab, wanted: dict[str, bytes]) -> Path | None:
 
 
 class _Signals:
-    """Ctrl-C finishes the experiment in flight, a second one ends it; SIGTERM is both at once."""
+    """Ctrl-C finishes the experiment in flight, a second one ends it; SIGTERM and a closed terminal end it at once.
+
+    The handler only sets flags: the loop may be in the middle of a print or of a spawn.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._before[number] = signal.signal(number, self._handle)
 
     def __exit__(self, *error: object) -> None:
@@ -368,10 +361,5 @@ class _Signals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._session.stopping or number == signal.SIGTERM:
-            self._session.stopping = True
-            self._session.runner.stop()
-            return
+        self._session.halted = self._session.stopping or number != signal.SIGINT
         self._session.stopping = True
-        for watcher in self._session.watchers:
-            watcher.note("finishing this experiment; Ctrl-C again stops it at once")

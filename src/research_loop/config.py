@@ -57,6 +57,7 @@ KEYS: dict[str, dict[str, tuple[str, Check]]] = {
     },
     "search": {
         "proposer": ('the name of a proposer, like "search"', _is_text),
+        "runner": ('the name of a runner, like "local"', _is_text),
         "seed": ("a whole number", lambda v: type(v) is int),
     },
 }
@@ -81,11 +82,12 @@ class LabConfig:
     profile: str | None = None
     train: str | None = None
     proposer: str = "search"
+    runner: str = "local"
     seed: int = 0
 
     @property
     def task_digest(self) -> str:
-        """Changes with anything that makes scores before and after incomparable."""
+        """Changes with anything in lab.toml that makes scores before and after incomparable."""
         parts = [self.command, self.editable, self.locked, self.metric, self.direction, self.budget_seconds]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -47,7 +47,9 @@ class GitError(ResearchLoopError):
 
 
 class LedgerError(ResearchLoopError):
-    """The ledger cannot be read or written."""
+    """The ledger cannot be read or written; `full` says that the disk is."""
+
+    full = False
 
 
 class ProposalError(ResearchLoopError):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -17,6 +17,7 @@ from typing import Any
 from research_loop import edits
 from research_loop.config import LabConfig, read_config, render_config
 from research_loop.errors import ConfigError, LabError
+from research_loop.files import write_whole
 from research_loop.history import Repository
 from research_loop.records import Files
 
@@ -63,23 +64,6 @@ class Lab:
         """Writes files whole: each is the old one or the new one, never half."""
         for path, data in files.items():
             write_whole(self.root / path, data)
-
-    def pins(self) -> dict[str, str]:
-        """What must not change between scores that are compared: name -> digest."""
-        pins = {path: hashlib.sha256(data).hexdigest() for path, data in self.read(self.config.locked).items()}
-        return {**pins, CONFIG: self.config.task_digest}
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replaces a file in one step, keeping its mode; the data is on disk before the name points to it."""
-    part = path.with_name(f"{path.name}.part")
-    with open(part, "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    if path.exists():
-        part.chmod(path.stat().st_mode)
-    part.replace(path)
 
 
 def open_lab(root: Path) -> Lab:
@@ -140,49 +124,79 @@ def choose_profile(name: str | None = None) -> dict[str, Any]:
     return found[0]
 
 
-def make_gpt_lab(
-    root: Path,
-    *,
-    source: str | None = None,
-    num_shards: int | None = None,
-    train: Path | None = None,
-    budget_seconds: int | None = None,
-    profile: str | None = None,
-) -> Lab:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a new GPT lab is to be; None leaves it to the profile of this machine."""
+
+    source: str | None = None
+    num_shards: int | None = None
+    train: Path | None = None
+    budget_seconds: int | None = None
+    profile: str | None = None
+
+
+def make_gpt_lab(root: Path, wish: Wish) -> Lab:
     """Lays out the GPT lab in `root`, with a git repository of its own.
 
-    Constants come from the profile of this machine, or the named one. With `train`, that file is taken as it is in
-    place of ours. Raises LabError when the folder already holds one of the files.
+    Constants come from a profile; with `wish.train`, that file is taken as it is in place of ours. Raises LabError
+    when the folder already holds one of the files. A new folder appears whole or not at all.
     """
+    root = root.absolute()
     _refuse_to_overwrite(root, (*GPT_FILES, CONFIG))
-    chosen = choose_profile(profile)
+    chosen = choose_profile(wish.profile)
     files = {name: _template(name) for name in GPT_FILES}
-    seconds = budget_seconds or int(chosen["prepare"]["TIME_BUDGET"])
+    seconds = wish.budget_seconds or int(chosen["prepare"]["TIME_BUDGET"])
     files["prepare.py"] = _with_constants(files["prepare.py"], {**chosen["prepare"], "TIME_BUDGET": seconds})
-    files["train.py"] = _with_constants(files["train.py"], chosen["train"])
-    if train is not None:
-        files["train.py"] = _users_file(train)
-    task: dict[str, Any] = {
-        "command": ["python", "train.py"],
-        "editable": ["train.py"],
-        "locked": ["prepare.py"],
-        "link": ["data"],
-    }
-    task |= {"metric": "val_bpb", "direction": "lower", "memory": "peak_vram_mb"}
-    limit = max(2 * seconds, seconds + int(chosen["startup_seconds"]))
-    tables: dict[str, dict[str, Any]] = {"task": task, "budget": {"seconds": seconds, "limit_seconds": limit}}
-    tables["data"] = {"source": absolute_source(source) or chosen["source"], "num_shards": num_shards}
-    tables["lab"] = {"profile": chosen["name"], "train": None if train is None else str(train.resolve())}
-    files[CONFIG] = render_config(tables).encode()
+    files["train.py"] = _users_file(wish.train) if wish.train else _with_constants(files["train.py"], chosen["train"])
+    files[CONFIG] = render_config(_tables(wish, chosen, seconds)).encode()
     files[".gitignore"] = "".join(f"/{line}\n" for line in IGNORED).encode()
     if not _inside_project(root):
         files["pyproject.toml"] = _template("pyproject.toml.in")
-    root.mkdir(parents=True, exist_ok=True)
-    lab_files = {name: data for name, data in files.items() if not (root / name).exists()}
-    for name, data in lab_files.items():
-        write_whole(root / name, data)
-    _own_repository(root, lab_files)
+    _lay_out(root, files)
     return open_lab(root)
+
+
+def _tables(wish: Wish, chosen: Mapping[str, Any], seconds: int) -> dict[str, dict[str, Any]]:
+    """Sections and keys of the new lab's lab.toml."""
+    return {
+        "task": {
+            "command": ["python", "train.py"],
+            "editable": ["train.py"],
+            "locked": ["prepare.py"],
+            "link": ["data"],
+            "metric": "val_bpb",
+            "direction": "lower",
+            "memory": "peak_vram_mb",
+        },
+        "budget": {"seconds": seconds, "limit_seconds": max(2 * seconds, seconds + int(chosen["startup_seconds"]))},
+        "data": {"source": absolute_source(wish.source) or chosen["source"], "num_shards": wish.num_shards},
+        "lab": {"profile": chosen["name"], "train": str(wish.train.resolve()) if wish.train else None},
+    }
+
+
+def _lay_out(root: Path, files: Files) -> None:
+    """Into a folder beside `root` that then takes its name; into `root` itself where that is there already."""
+    if root.exists():
+        _write_lab(root, files)
+        return
+    root.parent.mkdir(parents=True, exist_ok=True)
+    part = root.with_name(f".{root.name}.{os.getpid()}.part")
+    try:
+        _write_lab(part, files)
+        part.rename(root)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_lab(root: Path, files: Files) -> None:
+    root.mkdir(exist_ok=True)
+    new = {name: data for name, data in files.items() if not (root / name).exists()}
+    for name, data in new.items():
+        write_whole(root / name, data)
+    if not (root / ".git").exists():
+        Repository.create(root).start(new, "Lay out the lab")
+    elif repository := Repository.find(root):
+        repository.exclude(f"/{line}" for line in IGNORED)
 
 
 def make_blank_lab(root: Path, task: Mapping[str, Any], budget_seconds: float) -> Lab:
@@ -236,10 +250,3 @@ def absolute_source(source: str | None) -> str | None:
 def _inside_project(root: Path) -> bool:
     """`uv run` takes the nearest pyproject.toml upward; a lab outside any needs its own."""
     return any((folder / "pyproject.toml").exists() for folder in (root.resolve(), *root.resolve().parents))
-
-
-def _own_repository(root: Path, files: Files) -> None:
-    if (root / ".git").exists():
-        return
-    repository = Repository.create(root)
-    repository.start(files, "Lay out the lab")

@@ -194,7 +194,9 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as error:
-            raise LedgerError(f"{self.path}: {error}: {_cure(str(error))}") from error
+            raised = LedgerError(f"{self.path}: {error}: {_cure(str(error))}")
+            raised.full = "disk is full" in str(error)
+            raise raised from error
 
 
 def _result(row: tuple[Any, ...]) -> Result:

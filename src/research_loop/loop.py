@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from research_loop.errors import LabError
+from research_loop.errors import LabError, ProposalError
 from research_loop.proposers import Proposer
-from research_loop.records import Experiment, Proposal
+from research_loop.records import Experiment, History, Proposal, Verdict
 from research_loop.session import Session
+
+PROPOSAL_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,7 @@ def run_loop(session: Session, proposer: Proposer, limits: Limits) -> str:
     while True:
         late = until is not None and time.monotonic() >= until
         while not (session.stopping or spent or late) and session.room and _wanted(session, limits, decided):
-            proposal = proposer.propose(session.open(), session.history)
-            if proposal is None:
-                spent = True
-            else:
-                session.submit(proposal)
+            spent = not _propose(session, proposer)
         if session.stopping and not session.runner.running:
             return "stopped"
         if not session.history.open:
@@ -48,12 +46,35 @@ def run_loop(session: Session, proposer: Proposer, limits: Limits) -> str:
             _tell_plan(session, proposer)
 
 
+def _propose(session: Session, proposer: Proposer) -> bool:
+    """Submits the next proposal; False when nothing is left. A useless one is said and asked again, a few times."""
+    for attempt in range(1, PROPOSAL_TRIES + 1):
+        proposal = proposer.propose(session.open(), session.history)
+        if proposal is None:
+            return False
+        try:
+            session.submit(proposal)
+            return True
+        except ProposalError as error:
+            if attempt == PROPOSAL_TRIES:
+                raise
+            session.note(f"{proposer.name}: {error}")
+    return False
+
+
 def _tell_plan(session: Session, proposer: Proposer) -> None:
     """What would come next if the open experiments are discarded: for the views; it is proposed anew when due."""
-    proposal = proposer.propose(session.open(), session.history)
+    if not getattr(proposer, "deterministic", False):
+        return  # asking twice would tell nothing, and may cost money
+    proposal = proposer.propose(session.open(), _as_if_discarded(session.history))
     if proposal is not None:
         for watcher in session.watchers:
             watcher.planned(" ".join(proposal.what.split()))
+
+
+def _as_if_discarded(history: History) -> History:
+    discard = Verdict("discard", "not-better", "", 0.0)
+    return History(tuple(e if e.verdict else replace(e, verdict=discard) for e in history.experiments))
 
 
 def _wanted(session: Session, limits: Limits, decided: int) -> bool:

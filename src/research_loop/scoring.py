@@ -36,7 +36,7 @@ _OOM = re.compile(
     r"|can(?:'t|not) allocate memory|bad_alloc",
     re.IGNORECASE,
 )
-_NAN = re.compile(r"\bFAIL\s*$|(?i:\bloss\b[^|]{0,20}\b(?:nan|inf)\b|\b(?:nan|inf)\b[^|]{0,20}\bloss\b)")
+_NAN = re.compile(r"^\s*FAIL\b|\bFAIL\s*$|(?i:\bloss\b[^|]{0,20}\b(?:nan|inf)\b|\b(?:nan|inf)\b[^|]{0,20}\bloss\b)")
 _TRACEBACK = "Traceback (most recent call last)"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b")
 

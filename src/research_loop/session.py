@@ -13,19 +13,20 @@ import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol, Self
 
 from research_loop import edits, noise
-from research_loop.branch import Branch, free_tag, ref_of
+from research_loop.branch import Branch
 from research_loop.errors import LabError, LedgerError, ProposalError
 from research_loop.history import Repository
 from research_loop.lab import Lab
 from research_loop.ledger import Ledger, now
 from research_loop.lock import Lock
+from research_loop.pins import check_pins, pin
 from research_loop.records import Checkout, Experiment, History, Job, Progress, Proposal, Result, Run, Verdict
 from research_loop.runners import Runner
-from research_loop.runners.local import end_keeper, sweep
 
 BASE_SEED = 42
 LOST_RUNS_ALLOWED = 3
@@ -56,6 +57,7 @@ class Watcher(Protocol):
     def progressed(self, progress: Progress) -> None: ...
     def planned(self, what: str) -> None: ...
     def decided(self, experiment: Experiment, history: History) -> None: ...
+    def closed(self) -> None: ...
 
 
 class Session:
@@ -63,7 +65,9 @@ class Session:
 
     def __init__(self, lab: Lab, runner: Runner, watchers: Iterable[Watcher] = ()) -> None:
         self.lab, self.runner, self.watchers = lab, runner, tuple(watchers)
-        self.stopping = False
+        self.stopping = False  # start nothing more
+        self.halted = False  # and end what runs
+        self._stop_said = False
         self._queue: deque[int] = deque()
         lab.state.mkdir(exist_ok=True)
         (lab.state / ".gitignore").write_text("*\n")
@@ -73,8 +77,8 @@ class Session:
             self._reserve()
             self.repository = _repository(lab)
             self.ledger = Ledger(lab.ledger_path)
-            self.branch = Branch(lab, self.repository, self.ledger, self._note)
-            self.branch.check_pins()
+            self.branch = Branch(lab, self.repository, self.ledger, self.note)
+            check_pins(self.ledger, lab, self.repository, data=False)
             self._recover()
         except BaseException:
             self._lock.release()
@@ -85,13 +89,17 @@ class Session:
 
     def __exit__(self, *error: object) -> None:
         """Ends what still runs; its experiment stays open and goes on at the next start."""
-        self.runner.stop()
-        for job, result in self.runner.wait(timeout=30):
-            self.ledger.finish_run(job.n, job.k, result)
-        self.runner.close()
-        self._remove_folders()
-        self.ledger.close()
-        self._lock.release()
+        with ExitStack() as last:
+            last.callback(self._lock.release)
+            last.callback(self.ledger.close)
+            last.callback(self._tell, lambda watcher: watcher.closed())
+            last.callback(self._remove_folders)
+            last.callback(self.runner.close)
+            self.runner.stop()
+            while self.runner.running:
+                for job, result in self.runner.wait(timeout=1.0):
+                    if job.k < len(self.ledger.experiment(job.n).runs):  # not where recording its start failed
+                        self.ledger.finish_run(job.n, job.k, result)
 
     @property
     def history(self) -> History:
@@ -110,15 +118,13 @@ class Session:
     def close(self, proposal: Proposal, *, again: bool = False) -> Experiment:
         """Runs, judges and records a proposal; the decided experiment.
 
-        Raises ProposalError, before any run, when it is not worth one; LabError when the loop was stopped before the
-        verdict: the experiment stays open.
+        Raises ProposalError, before any run, when it is not worth one. Without a verdict when the session was
+        stopped before: the experiment stays open.
         """
         experiment = self.submit(proposal, again=again)
         while (current := self.ledger.experiment(experiment.n)).verdict is None:
             if self.stopping and not self.runner.running:
-                raise LabError(
-                    f"experiment {current.n}: stopped before its verdict: `research-loop run` goes on with it"
-                )
+                break
             self.pump(timeout=1.0)
         return current
 
@@ -131,31 +137,51 @@ class Session:
 
     def submit(self, proposal: Proposal, *, again: bool = False) -> Experiment:
         """Checks a proposal, commits its code, records it and queues its first run. `again` allows a known code."""
-        edits.check(proposal.files)
-        key = edits.key(proposal.files)
+        files = self._whole(proposal)
+        edits.check(files)
+        key = edits.key(files)
         if proposal.parent is not None and not again:
             self._refuse_known(key)
-        self.branch.check_pins()
+        check_pins(self.ledger, self.lab, self.repository)
         self._check_space()
-        commit = self._commit(proposal)
+        commit = self._commit(proposal, files)
         what, why, risk = " ".join(proposal.what.split()) or "(no words)", proposal.why.strip(), proposal.risk.strip()
         new = Experiment(-1, what, why, risk, proposal.proposer, proposal.parent, commit, key, now())
         experiment = self._recorded(lambda: self.ledger.propose(new))
-        self.repository.point(ref_of(experiment.n), commit)
+        self.branch.mark(experiment)
         self._queue.append(experiment.n)
         return experiment
 
     def pump(self, timeout: float) -> list[Experiment]:
         """Starts queued runs where there is room, waits up to `timeout` seconds for one to end, records and judges
         it; the newly decided."""
+        self._heed_stop()
         while self._queue and self.runner.running < self.runner.slots and not self.stopping:
             self._start(self._queue.popleft())
         return [e for job, result in self.runner.wait(timeout, self._progressed) for e in self._finish(job, result)]
 
+    def _heed_stop(self) -> None:
+        """Signal handlers only set flags; what they ask for is done and said here."""
+        if self.halted:
+            self.runner.stop()
+        elif self.stopping and not self._stop_said and self.runner.running:
+            self._stop_said = True
+            self.note("finishing this experiment; Ctrl-C again stops it at once")
+
     # ------------------------------------------------------------------------------------------------------ submit
 
+    def _whole(self, proposal: Proposal) -> dict[str, bytes]:
+        """All editable files: the proposal's, and its parent's where it has none. Nothing else may be in it."""
+        editable = self.lab.config.editable
+        foreign = sorted(set(proposal.files) - set(editable))
+        if foreign:
+            raise ProposalError(f"{foreign[0]}: is not editable in this lab: only {', '.join(editable)} may change")
+        if proposal.parent is None:
+            return dict(proposal.files)
+        return {**self.repository.files(self.ledger.experiment(proposal.parent).commit, editable), **proposal.files}
+
     def _refuse_known(self, key: str) -> None:
-        twin = next((e for e in self.history.experiments if e.key == key), None)
+        twin = self.history.by_key(key)
         champion = self.history.champion
         if twin is None:
             return
@@ -166,14 +192,14 @@ class Session:
         outcome = twin.verdict.kind if twin.verdict else "still open"
         raise ProposalError(f"this code was tried as experiment {twin.n} ({outcome}): `--again` tries it once more")
 
-    def _commit(self, proposal: Proposal) -> str:
+    def _commit(self, proposal: Proposal, files: dict[str, bytes]) -> str:
         """A baseline's commit holds the lab's locked files as they are now; the others inherit them."""
         message = "\n\n".join(part for part in (proposal.what, proposal.why, proposal.risk) if part) + "\n"
         if proposal.parent is not None:
             base = self.ledger.experiment(proposal.parent).commit
-            return self.repository.commit(base, proposal.files, message)
-        files = {**self.lab.read(self.lab.config.locked), **proposal.files}
-        return self.repository.commit(self.repository.head(), files, message)
+            return self.repository.commit(base, files, message)
+        with_locked = {**self.lab.read(self.lab.config.locked), **files}
+        return self.repository.commit(self.repository.head(), with_locked, message)
 
     def _check_space(self) -> None:
         free_mb = shutil.disk_usage(self.lab.root).free / 2**20
@@ -184,12 +210,13 @@ class Session:
 
     def _start(self, n: int) -> None:
         experiment = self.ledger.experiment(n)
+        if experiment.parent is None:
+            pin(self.ledger, self.lab, experiment)
         job = self._job(experiment, k=len(experiment.runs))
         started = self.runner.start(job)
         run = Run(n, job.k, BASE_SEED, now(), started.keeper_pid, started.keeper_create_time)
         self._recorded(lambda: self.ledger.start_run(run))
-        for watcher in self.watchers:
-            watcher.started(experiment, run)
+        self._tell(lambda watcher: watcher.started(experiment, run))
 
     def _job(self, experiment: Experiment, k: int) -> Job:
         """A folder of the run's own with the experiment's commit in it, and the links that lab.toml names."""
@@ -218,8 +245,7 @@ class Session:
         return {**kept, **marks, "PYTHONUNBUFFERED": "1", "RESEARCH_LOOP_SEED": str(BASE_SEED)}
 
     def _progressed(self, progress: Progress) -> None:
-        for watcher in self.watchers:
-            watcher.progressed(progress)
+        self._tell(lambda watcher: watcher.progressed(progress))
 
     def _finish(self, job: Job, result: Result) -> list[Experiment]:
         experiment = self._recorded(lambda: self.ledger.finish_run(job.n, job.k, result))
@@ -235,7 +261,7 @@ class Session:
             part.replace(self.lab.root / "run.log")
         except OSError as error:
             part.unlink(missing_ok=True)
-            self._note(f"run.log: not written ({error.strerror}); the log is {job.log}")
+            self.note(f"run.log: not written ({error.strerror}); the log is {job.log}")
 
     # ------------------------------------------------------------------------------------------------------- judge
 
@@ -249,13 +275,12 @@ class Session:
 
     def _decide(self, experiment: Experiment, verdict: Verdict) -> Experiment:
         """The decision is recorded first; branch, files and views follow it, now or at the next start."""
-        if experiment.parent is None and verdict.kind == "keep":
-            self.ledger.note(f"task:{experiment.n}", self.lab.config.task_digest)
         decided = self._recorded(lambda: self.ledger.decide(experiment.n, verdict))
         if decided.kept:
             self.branch.follow()
-        for watcher in self.watchers:
-            watcher.decided(decided, self.history)
+        else:
+            self.branch.put_back(decided)
+        self._tell(lambda watcher: watcher.decided(decided, self.history))
         return decided
 
     # -------------------------------------------------------------------------------------------------- durability
@@ -264,27 +289,16 @@ class Session:
         """Brings everything in line with the ledger, however the last session ended."""
         if self.ledger.noted("lab_id") is None:
             self.ledger.note("lab_id", uuid.uuid4().hex)
-        if self.ledger.noted("tag") is None:
-            self.ledger.note("tag", free_tag(self.repository))
         self._end_lost_runs()
         self._remove_folders()
-        newest = self.history.experiments[-self.runner.slots :]
-        self.repository.clear_stale_locks([self.branch.ref, *(ref_of(e.n) for e in newest)])
-        for experiment in newest:
-            if self.repository.tip(ref_of(experiment.n)) is None:
-                self.repository.point(ref_of(experiment.n), experiment.commit)
-        self.branch.follow()
-        for watcher in self.watchers:
-            watcher.opened(self.history)
+        self.branch.recover(self.history.experiments[-self.runner.slots :])
+        self._tell(lambda watcher: watcher.opened(self.history))
         for experiment in self.history.open:
             self._take_up(experiment)
 
     def _end_lost_runs(self) -> None:
         unfinished = [run for e in self.history.open for run in e.runs if run.result is None]
-        for run in unfinished:
-            if run.keeper_pid is not None and run.keeper_create_time is not None:
-                end_keeper(run.keeper_pid, run.keeper_create_time)
-        sweep(self.ledger.noted("lab_id") or "")
+        self.runner.recover(unfinished, self.ledger.noted("lab_id") or "")
         for run in unfinished:
             lost = Result("lost", "lost", "the harness ended before the run did", seconds=now() - run.started_at)
             self.ledger.finish_run(run.n, run.k, lost)
@@ -310,7 +324,7 @@ class Session:
         try:
             return append()
         except LedgerError as error:
-            if "full" not in str(error):
+            if not error.full:
                 raise
             (self.lab.state / "reserve").unlink(missing_ok=True)
             if self.runner.running == 0:
@@ -320,9 +334,18 @@ class Session:
     def _remove_folders(self) -> None:
         shutil.rmtree(self.lab.state / "runs", ignore_errors=True)
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Says something to whoever watches."""
         for watcher in self.watchers:
             watcher.note(text)
+
+    def _tell(self, event: Callable[[Watcher], None]) -> None:
+        """A view that cannot be written is said and does not end the night; the next start writes it."""
+        for watcher in self.watchers:
+            try:
+                event(watcher)
+            except OSError as error:
+                self.note(f"{error.filename or type(watcher).__name__}: not written ({error.strerror})")
 
 
 def _repository(lab: Lab) -> Repository:

@@ -22,13 +22,16 @@ class CountModels:
     bigram_bpb: float
 
 
-def prepare_lab(lab: Lab, say: Callable[[str], None] = print) -> CountModels | None:
+def prepare_lab(lab: Lab, *, pinned: bool = False, say: Callable[[str], None] = print) -> CountModels | None:
     """Gets the documents and packs the rows, or sees in a moment that both are there; a lab without data has none.
 
-    Raises DataError in one line when either fails; what was finished is kept.
+    With `pinned` (there is a baseline) prepared rows are taken as they are, wherever their source went. Raises
+    DataError in one line when anything fails; what was finished is kept.
     """
     if lab.config.source is None:
         return None
+    if pinned and (counts := count_models(lab)) is not None:
+        return counts
     collect(lab.config.source, lab.shards, num_shards=lab.config.num_shards, say=say)
     if not (lab.root / "prepare.py").exists():
         place = lab.root / "prepare.py"
@@ -47,11 +50,20 @@ def count_models(lab: Lab) -> CountModels | None:
         return None
 
 
+def data_digest(lab: Lab) -> str | None:
+    """Of the shards and constants that the prepared rows are made of; None where nothing is prepared."""
+    try:
+        return json.dumps(json.loads((lab.root / "data" / "prepared.json").read_text())["of"], sort_keys=True)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _is_fresh(lab: Lab) -> bool:
     """Rows newer than shards and prepare.py: spares the seconds of starting torch to hear that nothing is to do."""
     done = lab.root / "data" / "prepared.json"
     made_from = (lab.shards / "shards.json", lab.root / "prepare.py")
-    return done.exists() and all(path.stat().st_mtime_ns <= done.stat().st_mtime_ns for path in made_from)
+    rows = len(list(done.parent.glob("*.u16"))) >= 2
+    return rows and done.exists() and all(p.stat().st_mtime_ns <= done.stat().st_mtime_ns for p in made_from)
 
 
 def _run_prepare(lab: Lab, say: Callable[[str], None]) -> None:

@@ -7,7 +7,6 @@ what an error calls the file by.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from research_loop.errors import DataError
+from research_loop.files import replacing
 
 COLUMN = "text"
 SHARD_BYTES = 100_000_000
@@ -33,19 +33,6 @@ class Scan:
 
     documents: int
     exact: bool
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to, and move it over `path`, synced, when the block ends without an error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def scan(path: Path, name: str) -> Scan:

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 from research_loop.data import hub, shards, texts
 from research_loop.errors import ConfigError, DataError
+from research_loop.files import replacing
 
 FORMAT = 1
 FINISHED = "shards.json"
@@ -254,7 +255,7 @@ def _describe(path: Path) -> Record:
 
 
 def _write(path: Path, record: Record) -> None:
-    with shards.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Protocol
 
-from research_loop.errors import ConfigError
+from research_loop import plugins
 from research_loop.records import Checkout, History, Proposal
-
-GROUP = "research_loop.proposers"
 
 
 class Proposer(Protocol):
@@ -27,11 +24,5 @@ class Proposer(Protocol):
 
 def load(name: str) -> Callable[..., Proposer]:
     """The proposer's class or factory by its entry-point name; ConfigError names the known ones."""
-    known = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if name not in known:
-        raise ConfigError(f"no proposer named {name!r}: choose one of {', '.join(sorted(known)) or '(none installed)'}")
-    try:
-        factory: Callable[..., Proposer] = known[name].load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"proposer {name!r} cannot be loaded ({error}): install its package again") from error
+    factory: Callable[..., Proposer] = plugins.load("proposer", name)
     return factory

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from research_loop.records import Job, Progress, Result
+from research_loop import plugins
+from research_loop.records import Job, Progress, Result, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,16 @@ class Runner(Protocol):
         """Kill all runs now; the next `wait` returns them as `stopped`."""
         ...
 
+    def recover(self, runs: Iterable[Run], lab_id: str) -> None:
+        """End what is left of runs that a killed harness started; every process of the lab carries `lab_id`."""
+        ...
+
     def close(self) -> None:
         """Stop what still runs and free everything; nothing can be started afterwards."""
         ...
+
+
+def load(name: str) -> Callable[[], Runner]:
+    """The runner's class or factory by its entry-point name; ConfigError names the known ones."""
+    factory: Callable[[], Runner] = plugins.load("runner", name)
+    return factory

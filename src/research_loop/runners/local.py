@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -26,7 +26,7 @@ from typing import BinaryIO
 import psutil
 
 from research_loop.errors import RunError
-from research_loop.records import Job, Progress, Result
+from research_loop.records import Job, Progress, Result, Run
 from research_loop.runlog import RunLog
 from research_loop.runners import Started
 from research_loop.scoring import Ending, conclude, read_summary
@@ -95,6 +95,13 @@ class LocalRunner:
         """Ask every keeper to kill its run; `wait` returns them when nothing of them is left."""
         for active in self._active:
             active.stop()
+
+    def recover(self, runs: Iterable[Run], lab_id: str) -> None:
+        """End the recorded keepers, patiently, and then everything that carries the lab's mark."""
+        for run in runs:
+            if run.keeper_pid is not None and run.keeper_create_time is not None:
+                end_keeper(run.keeper_pid, run.keeper_create_time)
+        sweep(lab_id)
 
     def close(self) -> None:
         """Stop what still runs, wait until it is gone, and free everything."""

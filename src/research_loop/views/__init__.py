@@ -25,3 +25,6 @@ class Quiet:
 
     def decided(self, experiment: Experiment, history: History) -> None:
         """A verdict is in the ledger."""
+
+    def closed(self) -> None:
+        """The session ends."""

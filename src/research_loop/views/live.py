@@ -18,9 +18,10 @@ FILE = "live.json"
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The run in flight, as of `at` (seconds since 1970)."""
+    """The run in flight, as of `at` (seconds since 1970); pid and create time name the loop's process."""
 
     pid: int
+    create_time: float
     at: float
     n: int
     what: str
@@ -37,6 +38,7 @@ class LiveFile(Quiet):
         self._path, self._budget = state / FILE, budget_seconds
         self._what: dict[int, str] = {}
         self._written_at = 0.0
+        self._process = (os.getpid(), psutil.Process().create_time())
 
     def started(self, experiment: Experiment, run: Run) -> None:
         self._what[experiment.n] = experiment.what
@@ -50,31 +52,23 @@ class LiveFile(Quiet):
         self._what.pop(experiment.n, None)
         self._path.unlink(missing_ok=True)
 
+    def closed(self) -> None:
+        self._path.unlink(missing_ok=True)
+
     def _write(self, progress: Progress) -> None:
         self._written_at = time.monotonic()
+        loop = (*self._process, time.time())
         what = self._what.get(progress.n, "")
-        fields = (
-            os.getpid(),
-            time.time(),
-            progress.n,
-            what,
-            progress.seconds,
-            self._budget,
-            progress.share,
-            progress.loss,
-        )
+        run = (progress.n, what, progress.seconds, self._budget, progress.share, progress.loss)
         part = self._path.with_suffix(".part")
-        try:
-            part.write_text(json.dumps(fields))
-            part.replace(self._path)
-        except OSError:
-            part.unlink(missing_ok=True)  # a full disk is reported where something would be lost
+        part.write_text(json.dumps([*loop, *run]))
+        part.replace(self._path)
 
 
 def read_live(state: Path) -> Live | None:
     """The run in flight; None when nothing runs or the loop that wrote it is gone."""
     try:
         live = Live(*json.loads((state / FILE).read_text()))
-    except (OSError, ValueError, TypeError):
+        return live if psutil.Process(live.pid).create_time() == live.create_time else None
+    except (OSError, ValueError, TypeError, psutil.Error):
         return None
-    return live if psutil.pid_exists(live.pid) else None

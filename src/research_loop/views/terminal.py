@@ -28,6 +28,7 @@ class Terminal(Quiet):
         self._current: Experiment | None = None
         self._progress: Progress | None = None
         self._next = ""
+        self._headed = False
         self._console = Console()
         self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
@@ -42,15 +43,13 @@ class Terminal(Quiet):
 
     def opened(self, history: History) -> None:
         self._history = history
-        self._print(HEADER, "dim")
-        for experiment in history.experiments[-10:]:
-            if experiment.verdict:
-                self._print(row(experiment), STYLES[experiment.verdict.kind])
 
     def note(self, text: str) -> None:
-        self._print(text, "yellow")
+        self._console.print(Text(text))
 
     def started(self, experiment: Experiment, run: Run) -> None:
+        if not self._headed:
+            self._show_table_so_far()
         self._current, self._progress, self._next = experiment, None, ""
 
     def progressed(self, progress: Progress) -> None:
@@ -66,6 +65,13 @@ class Terminal(Quiet):
         if experiment.verdict.kind == "crash":
             self._print(f"{'':>7}{experiment.verdict.detail}", "red")
 
+    def _show_table_so_far(self) -> None:
+        self._headed = True
+        self._print(HEADER, "dim")
+        for experiment in self._history.experiments[-10:]:
+            if experiment.verdict:
+                self._print(row(experiment), STYLES[experiment.verdict.kind])
+
     def _print(self, text: str, style: str) -> None:
         self._console.print(Text(text, style=style, no_wrap=True, overflow="ellipsis"))
 
@@ -73,14 +79,19 @@ class Terminal(Quiet):
         return f"{best(self._history, self._metric)}; {tally(self._history)}"
 
     def _render(self) -> Group:
-        lines = [Text(self._summary() if self._history.champion else "the baseline comes first", style="cyan")]
-        if self._current is not None:
-            lines.insert(0, Text(f"{self._current.n:>5}  {self._current.what}", no_wrap=True, overflow="ellipsis"))
+        if self._current is None:
+            return Group()
+        summary = self._summary() if self._history.champion else "the baseline comes first"
+        lines: list[Text | Table] = [
+            Text(f"{self._current.n:>5}  {self._current.what}", no_wrap=True, overflow="ellipsis"),
+            self._bar(),
+        ]
+        lines.append(Text(summary, style="cyan", no_wrap=True, overflow="ellipsis"))
         if self._next:
             lines.append(
                 Text(f"next, if this is discarded: {self._next}", style="dim", no_wrap=True, overflow="ellipsis")
             )
-        return Group(lines[0], self._bar(), *lines[1:]) if self._current is not None else Group(*lines)
+        return Group(*lines)
 
     def _bar(self) -> Table:
         share = (self._progress.share if self._progress else None) or 0.0

@@ -35,7 +35,7 @@ def best(history: History, metric: str) -> str:
     return f"{text}, {gain:+.6f}{share} from the baseline)"
 
 
-def row(experiment: Experiment, champion_before: float | None = None) -> str:
+def row(experiment: Experiment) -> str:
     """One experiment in one line: number, verdict, score, what."""
     verdict = experiment.verdict
     kind = verdict.kind if verdict else "open"

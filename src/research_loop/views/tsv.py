@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from research_loop.lab import write_whole
+from research_loop.files import write_whole
 from research_loop.records import Experiment, History
 from research_loop.views import Quiet
 

@@ -156,7 +156,10 @@ def load_rows(tokenizer, split, T, buffer_size=1000):
     if rows_path(split, T).exists():
         return np.memmap(rows_path(split, T), dtype=np.uint16, mode="r").reshape(-1, T + 1)
     tokens = encode_documents(tokenizer, read_documents(split))
-    return np.array(list(pack_rows(tokens, T + 1, buffer_size)), dtype=np.uint16)
+    rows = [np.array(row, dtype=np.uint16) for row in pack_rows(tokens, T + 1, buffer_size)]
+    if not rows:
+        sys.exit(f"{split} documents: less than one row of {T + 1} tokens: ask for shorter rows or give more text")
+    return np.stack(rows)
 
 
 def row_numbers(count, shuffled):
@@ -197,15 +200,16 @@ def evaluate_bpb(model, tokenizer, batch_size):
     """
     rows = load_rows(tokenizer, "val", MAX_SEQ_LEN)
     count = min(len(rows), EVAL_TOKENS // MAX_SEQ_LEN)
-    token_bytes = get_token_bytes(device_type()).double()
-    nats, size = 0.0, 0.0
+    token_bytes = get_token_bytes(device_type())
+    exact = torch.float32 if device_type() == "mps" else torch.float64  # MPS has no float64
+    nats, size = 0.0, 0
     for start in range(0, count, batch_size):
         numbers = np.arange(start, start + batch_size)
         x, y = to_device(rows[numbers % count])
-        counted = token_bytes.float()[y] if token_bytes.device.type == "mps" else token_bytes[y]
-        counted[torch.from_numpy(numbers >= count)] = 0
+        counted = token_bytes[y]
+        counted[torch.from_numpy(numbers >= count).to(y.device)] = 0
         loss = model(x, y, reduction="none").view(y.shape)
-        nats += (loss * (counted > 0)).sum(dtype=counted.dtype).item()
+        nats += (loss * (counted > 0)).sum(dtype=exact).item()
         size += counted.sum().item()
     return nats / (math.log(2) * size)
 
@@ -272,23 +276,39 @@ def token_byte_counts(tokenizer):
 
 
 def fingerprint():
-    """What the prepared files depend on: constants and the shards' names, sizes and digests."""
-    marks = (DATA_DIR / "shards" / "shards.json").read_bytes()
-    return {"T": MAX_SEQ_LEN, "vocab": VOCAB_SIZE, "eval": EVAL_TOKENS, "shards": hashlib.sha256(marks).hexdigest()}
+    """What the prepared files depend on: constants and the shards' digests."""
+    shards = json.loads((DATA_DIR / "shards" / "shards.json").read_text())["shards"]
+    digests = hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
+    return {"T": MAX_SEQ_LEN, "vocab": VOCAB_SIZE, "eval": EVAL_TOKENS, "shards": digests}
+
+
+def is_prepared():
+    """Whether everything that train.py needs is there, made from these shards with these constants."""
+    try:
+        made_of = json.loads((DATA_DIR / "prepared.json").read_text())["of"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return made_of == fingerprint() and all(path.exists() for path in prepared_files())
+
+
+def prepared_files():
+    rows = [rows_path(split, MAX_SEQ_LEN) for split in ("train", "val")]
+    return [DATA_DIR / "tokenizer.json", DATA_DIR / "token_bytes.npy", *rows]
 
 
 def main():
     done = DATA_DIR / "prepared.json"
     shard_paths("train")
-    if done.exists() and json.loads(done.read_text())["of"] == fingerprint():
+    if is_prepared():
+        done.touch()  # newer than what it was made of, which spares the harness to ask again
         return
-    done.unlink(missing_ok=True)
+    for path in (done, *prepared_files()):  # half of the old with half of the new would train on noise
+        path.unlink(missing_ok=True)
     start = time.time()
     capped = (text[:10_000] for text in read_documents("train"))
     tokenizer = Tokenizer.train(capped, VOCAB_SIZE, DATA_DIR)
     sizes = token_byte_counts(tokenizer)
-    with open(DATA_DIR / "token_bytes.npy", "wb") as f:
-        np.save(f, sizes)
+    np.save(DATA_DIR / "token_bytes.npy", sizes)
     print(f"tokenizer: {tokenizer.get_vocab_size()} tokens in {time.time() - start:.1f} s", flush=True)
     start = time.time()
     rows = {split: write_rows(tokenizer, split) for split in ("train", "val")}

@@ -49,7 +49,7 @@ SEED = int(os.environ.get("RESEARCH_LOOP_SEED", "42"))
 DEVICE = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 CUDA = DEVICE == "cuda"
 UNTIMED_STEPS = 10 if CUDA else 1  # compilation and first touch; the budget starts after them
-PEAK_BF16_FLOPS = {"H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12, "L40": 181e12, "4090": 165e12}
+PEAK_BF16_FLOPS = {"H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
 
 
 def compute_dtype():
@@ -141,19 +141,18 @@ class Attention(nn.Module):
     gate a head, read off the first channels of the input.
     """
 
-    GATE_CHANNELS = 32
-
     def __init__(self, width, window, has_value_embedding):
         super().__init__()
         self.heads, self.window = width // HEAD_DIM, window
         self.c_q, self.c_k, self.c_v = (Linear(width, width) for _ in range(3))
         self.c_proj = Linear(width, width)
-        self.ve_gate = Linear(self.GATE_CHANNELS, self.heads) if has_value_embedding else None
+        self.gate_channels = min(32, width)
+        self.ve_gate = Linear(self.gate_channels, self.heads) if has_value_embedding else None
 
     def forward(self, x, value_embedding, cos_sin):
         q, k, v = (c(x).unflatten(-1, (self.heads, HEAD_DIM)) for c in (self.c_q, self.c_k, self.c_v))
         if self.ve_gate is not None:
-            gate = 2 * torch.sigmoid(self.ve_gate(x[..., : self.GATE_CHANNELS]))
+            gate = 2 * torch.sigmoid(self.ve_gate(x[..., : self.gate_channels]))
             v = v + gate.unsqueeze(-1) * value_embedding.unflatten(-1, (self.heads, HEAD_DIM))
         q, k = norm(rotate(q, *cos_sin)), norm(rotate(k, *cos_sin))
         return self.c_proj(attend(q, k, v, self.window).flatten(-2))
