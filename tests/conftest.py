@@ -13,16 +13,6 @@ from research_loop.lab import Lab
 from research_loop.testing.labs import make_quick_lab
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.get_closest_marker("slow") and not config.getoption("--slow"):
-            item.add_marker(pytest.mark.skip(reason="slow: run with `pytest --slow`"))
-
-
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     """A lab in the user's git repository whose runs take a fifth of a second."""

@@ -46,6 +46,7 @@ def test_an_unknown_verb_or_option_is_wrong_usage(lab: Lab) -> None:
     assert cli("rum").returncode == 2
     assert cli("run", lab.root, "--experimints", 3).returncode == 2
     assert cli("run", lab.root, "--experiments", 0).returncode == 2
+    assert cli("run", lab.root, "--hours", "nan").returncode == 2
 
 
 def test_the_lab_is_the_current_folder_or_lab_below_it(used_lab: Lab) -> None:
@@ -119,6 +120,46 @@ def test_restore_keeps_a_copy_of_what_it_overwrites(tmp_path: Path) -> None:
     done = cli("restore", 0, lab.root)
     saved = done.stdout.strip().rsplit("before: ", 1)[1]
     assert (Path(saved) / "train.py").read_text() == "# a day's work\n"
+
+
+def test_control_characters_reach_neither_terminal_nor_table(tmp_path: Path) -> None:
+    lab = make_quick_lab(tmp_path / "lab", seconds=0.1)
+    cli("run", lab.root, "--experiments", 1)
+    edit(lab, "DEPTH = 8", "DEPTH = 10  # \x1b[31mred")
+    done = cli("try", lab.root, "-m", "a\x1b]0;title\x07b\tc\nd\udcff")
+    assert done.returncode == 0, done.stderr
+    shown = cli("show", 2, lab.root).stdout
+    for text in (done.stdout, shown, cli("status", lab.root).stdout, (lab.root / "results.tsv").read_text()):
+        assert "\x1b" not in text and "\x07" not in text
+    assert (lab.root / "results.tsv").read_text().splitlines()[-1].split("\t")[4].startswith("ab")
+
+
+def test_text_that_the_terminal_cannot_show_is_no_traceback(used_lab: Lab) -> None:
+    code = "from research_loop.cli import main; main()"
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "show", "1", used_lab.root], env=environment, capture_output=True
+    )
+    assert done.returncode == 0 and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        (["--data", "nowhere"], "no such folder or file"),
+        (["--profile", "tpu"], "known are"),
+        (["--train", "nowhere.py"], "nowhere.py: cannot be read"),
+    ],
+)
+def test_a_bad_wish_leaves_no_half_lab(tmp_path: Path, options: list[str], fact: str) -> None:
+    profile = [] if "--profile" in options else ["--profile", "cpu"]
+    assert fact in one_line_error("run", *options, *profile, cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["lab"])
+
+
+def test_an_open_quote_in_a_command_is_one_line(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    assert "close the quote" in one_line_error("init", "--blank", "--command", "'", tmp_path)
 
 
 def test_a_folder_that_is_no_lab_is_one_line(tmp_path: Path) -> None:

@@ -21,9 +21,13 @@ def test_an_empty_file_means_the_defaults_with_a_limit_of_twice_the_budget(tmp_p
 
 
 def test_what_is_rendered_reads_back(tmp_path: Path) -> None:
-    tables = {"task": {"command": ["a b", 'c"d'], "metric": "é"}, "data": {"num_shards": None, "source": "x\\y"}}
+    tables = {
+        "task": {"command": ["a b", 'c"d'], "metric": "m"},
+        "search": {"proposer": "é"},
+        "data": {"num_shards": None, "source": "x\\y"},
+    }
     config = config_of(tmp_path, render_config(tables))
-    assert (config.command, config.metric, config.source) == (("a b", 'c"d'), "é", "x\\y")
+    assert (config.command, config.proposer, config.source) == (("a b", 'c"d'), "é", "x\\y")
 
 
 @pytest.mark.parametrize(

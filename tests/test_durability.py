@@ -75,7 +75,9 @@ def test_thirty_kills_lose_nothing_and_leave_nothing(tmp_path: Path, research_lo
         harness.kill()
         output = harness.stdout.read()
         harness.wait()
-        said = re.findall(r"^experiment (\d+): .*\n(?:  \d+ s left.*\n)*  (keep|discard|crash): ", output, re.M)
+        said = re.findall(
+            r"^experiment (\d+): .*\n(?:  (?:\d+ s left|trained).*\n)*  (keep|discard|crash): ", output, re.M
+        )
         acknowledged.update({int(n): kind for n, kind in said})
     deadline = time.monotonic() + 5
     while (left := processes_of(lab)) and time.monotonic() < deadline:

@@ -255,6 +255,15 @@ def test_preparing_twice_does_nothing_and_half_a_preparation_is_done_again(gpt_l
     assert any(line.startswith("tokenizer: ") for line in said) and count_models(gpt_lab) is not None
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "token_bytes.npy", "train_256.u16", "val_256.u16"])
+def test_prepared_data_that_was_damaged_is_made_again(gpt_lab: Lab, name: str) -> None:
+    path = gpt_lab.root / "data" / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    prepare_lab(gpt_lab, pinned=True, say=lambda line: None)
+    assert path.read_bytes() == whole
+
+
 UPSTREAM_STYLE = """
 import torch, torch.nn as nn, torch.nn.functional as F
 from prepare import MAX_SEQ_LEN, TIME_BUDGET, Tokenizer, make_dataloader, evaluate_bpb

@@ -9,7 +9,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "research_loop"
 LAYERS = [
-    {"records", "errors", "files"},
+    {"records", "errors", "files", "plain"},
     {"config", "edits", "git", "noise", "plugins"},
     {"history", "ledger", "lock", "scoring"},
     {"lab", "runlog", "data"},

@@ -43,18 +43,19 @@ def test_a_new_lab_is_a_clean_repository_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_lab_below_a_project_uses_that_project_for_uv_run(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'mine'\ndependencies = ['research-loop']\n")
     assert not (make_gpt_lab(tmp_path / "lab", Wish(profile="cpu")).root / "pyproject.toml").exists()
 
 
 def test_a_budget_below_the_profiles_start_up_gets_a_longer_limit_than_twice_itself(tmp_path: Path) -> None:
     assert make_gpt_lab(tmp_path / "a", Wish(profile="gpu-80gb")).config.limit_seconds == 600
-    assert make_gpt_lab(tmp_path / "b", Wish(profile="gpu-80gb", budget_seconds=60)).config.limit_seconds == 180
+    assert make_gpt_lab(tmp_path / "b", Wish(profile="gpu-80gb", budget_seconds=60)).config.limit_seconds == 300
     assert constant(tmp_path / "b" / "prepare.py", "TIME_BUDGET") == 60
 
 
 def test_data_by_path_means_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts").mkdir()
     lab = make_gpt_lab(tmp_path / "lab", Wish(profile="cpu", source="texts", num_shards=3))
     assert (lab.config.source, lab.config.num_shards) == (str(tmp_path / "texts"), 3)
 
@@ -67,6 +68,27 @@ def test_the_users_own_train_py_is_taken_byte_for_byte(tmp_path: Path) -> None:
     mine.write_text("DEPTH = = 3")
     with pytest.raises(ProposalError, match=r"mine\.py:1"):
         make_gpt_lab(tmp_path / "other", Wish(profile="cpu", train=mine))
+
+
+@pytest.mark.parametrize("wish", [Wish(profile="cpu", source="nowhere"), Wish(profile="cpu", source="")])
+def test_data_that_is_not_there_is_refused_before_anything_is_written(tmp_path: Path, wish: Wish) -> None:
+    with pytest.raises(ConfigError, match="no such folder or file"):
+        make_gpt_lab(tmp_path / "lab", wish)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lab_below_somebody_elses_project_has_its_own(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'other'\n")
+    assert (make_gpt_lab(tmp_path / "lab", Wish(profile="cpu")).root / "pyproject.toml").exists()
+
+
+def test_a_lab_in_the_users_repository_keeps_its_files_out_of_git_status(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / ".gitignore").write_text("*.pyc\n")
+    make_gpt_lab(tmp_path, Wish(profile="cpu"))
+    (tmp_path / "results.tsv").touch()
+    assert "results.tsv" not in git(tmp_path, "status", "--porcelain")
+    assert (tmp_path / ".gitignore").read_text() == "*.pyc\n"
 
 
 def test_nothing_of_the_users_is_overwritten(tmp_path: Path) -> None:

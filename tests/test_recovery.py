@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,35 @@ def test_a_proposal_with_a_file_that_is_not_editable_is_refused(lab: Lab) -> Non
         with pytest.raises(ProposalError, match=r"helper\.py: is not editable"):
             session.submit(Proposal(files, "more than asked", parent=0))
         assert len(session.history.experiments) == 1
+
+
+def test_a_copy_of_a_lab_does_not_end_the_originals_run(lab: Lab, tmp_path: Path) -> None:
+    with session_of(lab) as session:
+        ensure_baseline(session)
+        session.submit(edited(session.open(), "SECONDS = 0.2\nDEPTH = 8", "SECONDS = 1.0\nDEPTH = 10"))
+        session.pump(timeout=0.3)
+        shutil.copytree(lab.root, tmp_path / "copy")
+        with session_of(open_lab(tmp_path / "copy")):
+            pass
+        while session.history.open:
+            session.pump(timeout=1.0)
+        assert session.history.experiments[1].kept
+
+
+def test_uncommitted_work_that_runs_do_not_see_is_said(lab: Lab) -> None:
+    (lab.root / "helper.py").write_text("# changed\n")
+    notes = Notes()
+    with session_of(lab, 1, notes):
+        pass
+    assert notes.said == ["note: helper.py changed but not committed: runs do not see that"]
+
+
+def test_refs_that_somebody_deleted_come_back(lab: Lab) -> None:
+    with session_of(lab) as session:
+        run_loop(session, SearchProposer(), Limits(experiments=2))
+    git(lab.root, "update-ref", "-d", ref_of(1))
+    with session_of(lab) as session:
+        assert git(lab.root, "rev-parse", ref_of(1)).strip() == session.ledger.experiment(1).commit
 
 
 def test_a_stop_with_two_runs_in_flight_records_both_as_stopped(lab: Lab) -> None:

@@ -170,7 +170,6 @@ def test_hundreds_of_megabytes_cost_little(tmp_path: Path) -> None:
 
 
 @linux
-@pytest.mark.slow
 def test_a_gigabyte_costs_little(tmp_path: Path) -> None:
     flood(tmp_path, megabytes=1000)
 

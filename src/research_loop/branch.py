@@ -49,10 +49,12 @@ class Branch:
     def ref(self) -> str:
         return f"refs/heads/{self.name}"
 
-    def recover(self, newest: tuple[Experiment, ...]) -> None:
+    def recover(self, experiments: tuple[Experiment, ...]) -> None:
         """Removes locks that a killed git left on our refs, and does what was decided but not done."""
-        self._repository.clear_stale_locks([self.ref, *(ref_of(e.n) for e in newest)])
-        for experiment in newest:
+        refs = self._repository.refs(REFS)
+        missing = [e for e in experiments if refs.get(ref_of(e.n)) != e.commit]
+        self._repository.clear_stale_locks([self.ref, *(ref_of(e.n) for e in (*missing, *experiments[-1:]))])
+        for experiment in missing:
             self.mark(experiment)
         self.follow()
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shlex
 import signal
 import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from research_loop.errors import ConfigError, LabError, ResearchLoopError
+from research_loop.plain import plain
 
 if TYPE_CHECKING:
     from research_loop.data.preparation import CountModels
@@ -23,6 +26,7 @@ app = typer.Typer(
     name="research-loop",
     help="Improves a GPT training script by itself: edit, train for a fixed time, score, keep or discard, repeat.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -34,10 +38,27 @@ LabArgument = Annotated[
 DataOption = Annotated[
     str | None, typer.Option("--data", help="builtin, tinystories, climbmix, or a folder or file of text")
 ]
-ShardsOption = Annotated[int | None, typer.Option("--num-shards", help="At most so many shards for training")]
+ShardsOption = Annotated[int | None, typer.Option("--num-shards", help="At most so many shards for training", min=1)]
 TrainOption = Annotated[Path | None, typer.Option("--train", help="Start from this train.py in place of ours")]
 BudgetOption = Annotated[int | None, typer.Option("--budget", help="Seconds of training a run", min=1)]
 ProfileOption = Annotated[str | None, typer.Option("--profile", help="Constants for another machine than this one")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("research-loop"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version")
+    ] = False,
+) -> None:
+    """Improves a GPT training script by itself: edit, train for a fixed time, score, keep or discard, repeat."""
 
 
 @app.command()
@@ -59,6 +80,7 @@ def run(
     """
     from research_loop.loop import Limits, run_loop
 
+    limits = Limits(experiments, None if hours is None else hours * 3600)
     root, wish = _folder(lab), _wish(data, num_shards, train, budget, profile)
     if (root / "lab.toml").exists():
         _check_same_lab(root, wish)
@@ -66,12 +88,12 @@ def run(
         _make(root, wish)
     opened = _open(root)
     editor = _proposer(opened, proposer)
-    limits = Limits(experiments, None if hours is None else hours * 3600)
     with _view(opened) as view, _session(opened, view) as session:
         _prepare(session)
         with _Signals(session):
             ended = run_loop(session, editor, limits)
-    print(f"{ended}; `{_command('status', root)}` shows it all")
+        branch = session.branch.name
+    print(f"{ended}; the best code is branch {branch} in {opened.root}; `{_command('status', root)}` shows it all")
     if ended == "stopped":
         raise typer.Exit(130)
 
@@ -102,9 +124,7 @@ def init(
     for option, value in {"--data": data, "--num-shards": num_shards, "--train": train, "--profile": profile}.items():
         if value is not None:
             raise ConfigError(f"{option}: belongs to the GPT lab: leave it out, or leave out --blank")
-    import shlex
-
-    task: dict[str, Any] = {"command": shlex.split(command), "editable": edit or ["train.py"], "metric": metric}
+    task: dict[str, Any] = {"command": _words(command), "editable": edit or ["train.py"], "metric": metric}
     task["direction"] = "higher" if higher else "lower"
     made = make_blank_lab(root, task, float(budget or 300))
     print(f"{made.root / 'lab.toml'}: written; scores of this lab are the runs' own word (unverified)")
@@ -169,7 +189,7 @@ def status(
         print(json.dumps(facts, indent=1))
         return
     counts = count_models(opened)
-    line = _to_beat(counts) if counts else ""
+    line = _compare(counts) if counts else ""
     print(text.status(ledger.history, opened.config, place=str(opened.root), branch=branch, live=live, counts=line))
 
 
@@ -212,21 +232,20 @@ def restore(
 
 def main() -> None:
     """Entry point. Errors meant for the user are one line and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except ResearchLoopError as error:
-        print(f"research-loop: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("research-loop: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        _fail(str(error))
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"research-loop: {place}{error.strerror or error}: mend that and start again", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"{error.filename or 'this machine'}: {error.strerror or error}: mend that and start again")
+
+
+def _fail(text: str) -> NoReturn:
+    print(f"research-loop: {plain(text)}", file=sys.stderr)
+    sys.exit(1)
 
 
 # --------------------------------------------------------------------------------------------------------- helpers
@@ -239,14 +258,22 @@ def _folder(lab: Path | None) -> Path:
     return Path() if Path("lab.toml").exists() else Path("lab")
 
 
-def _to_beat(counts: CountModels) -> str:
+def _compare(counts: CountModels) -> str:
     """What models reach that only count, on the same validation bytes."""
-    return f"to beat, in bits per byte: bigram counts {counts.bigram_bpb:.6f}, unigram counts {counts.unigram_bpb:.6f}"
+    scores = f"bigram counts {counts.bigram_bpb:.6f}, unigram counts {counts.unigram_bpb:.6f}"
+    return f"for comparison, in bits per byte: {scores}"
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise ConfigError(f"--command {command}: {error}: close the quote") from error
 
 
 def _command(verb: str, root: Path) -> str:
     """What to type for a lab; the default folder goes without saying."""
-    return f"research-loop {verb}" if str(root) in ("lab", ".") else f"research-loop {verb} {root}"
+    return f"research-loop {verb}" if str(root) in ("lab", ".") else f"research-loop {verb} {shlex.quote(str(root))}"
 
 
 def _open(root: Path) -> Lab:
@@ -304,13 +331,13 @@ def _prepare(session: Session) -> None:
 
     counts = prepare_lab(session.lab, pinned=session.history.baseline is not None, say=session.note)
     if counts is not None:
-        session.note(_to_beat(counts))
+        session.note(_compare(counts))
 
 
 def _view(lab: Lab) -> Any:
     from research_loop.views.terminal import PlainLines, Terminal
 
-    kind = Terminal if sys.stdout.isatty() else PlainLines
+    kind = Terminal if sys.stdout and sys.stdout.isatty() else PlainLines
     return kind(lab.config.metric, lab.config.budget_seconds)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +13,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from research_loop.errors import ConfigError
+from research_loop.plain import plain
 
 Check = Callable[[Any], bool]
 
 
+LONGEST_SECONDS = 30 * 24 * 3600
+
+
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
 def _is_texts(value: Any) -> bool:
@@ -29,8 +34,12 @@ def _is_paths(value: Any) -> bool:
     return _is_texts(value) and not any(PurePosixPath(v).is_absolute() or ".." in PurePosixPath(v).parts for v in value)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LONGEST_SECONDS
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.-]*", value) is not None
 
 
 KEYS: dict[str, dict[str, tuple[str, Check]]] = {
@@ -39,13 +48,13 @@ KEYS: dict[str, dict[str, tuple[str, Check]]] = {
         "editable": ('a list of files in the lab like ["train.py"]', lambda v: _is_paths(v) and bool(v)),
         "locked": ('a list of files in the lab like ["prepare.py"]', _is_paths),
         "link": ('a list of folders or files in the lab like ["data"]', _is_paths),
-        "metric": ('a name printed as "name: value", like "val_bpb"', lambda v: _is_text(v) and " " not in v),
+        "metric": ('a name printed as "name: value", like "val_bpb"', _is_name),
         "direction": ('"lower" or "higher"', lambda v: v in ("lower", "higher")),
-        "memory": ('a name printed as "name: value", like "peak_vram_mb"', lambda v: _is_text(v) and " " not in v),
+        "memory": ('a name printed as "name: value", like "peak_vram_mb"', _is_name),
     },
     "budget": {
-        "seconds": ("a number of seconds above 0", lambda v: _is_number(v) and v > 0),
-        "limit_seconds": ("a number of seconds above 0", lambda v: _is_number(v) and v > 0),
+        "seconds": ("a number of seconds above 0, a month at most", _is_seconds),
+        "limit_seconds": ("a number of seconds above 0, a month at most", _is_seconds),
     },
     "data": {
         "source": ('"builtin", "tinystories", "climbmix" or a path', _is_text),
@@ -104,7 +113,7 @@ def read_config(path: Path) -> LabConfig:
     for section, table in tables.items():
         _known(path, "section", section, KEYS)
         if not isinstance(table, dict):
-            raise ConfigError(f"{path}: {section} is a section: write [{section}] and its keys below it")
+            raise ConfigError(f"{path}: {plain(section)} is a section: write [{section}] and its keys below it")
         for key, value in table.items():
             _known(path, "key", key, KEYS[section], f"[{section}] ")
             wanted, check = KEYS[section][key]
@@ -127,7 +136,7 @@ def _known(path: Path, what: str, name: str, known: dict[str, Any], where: str =
     if name not in known:
         close = difflib.get_close_matches(name, known, 1)
         cure = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-        raise ConfigError(f"{path}: {where}unknown {what} {name}: {cure}")
+        raise ConfigError(f"{path}: {where}unknown {what} {plain(name)}: {cure}")
 
 
 def render_config(tables: dict[str, dict[str, Any]]) -> str:

@@ -22,7 +22,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file in one step, keeping its mode. Raises OSError, and leaves the old one."""
+    """Replace a file (what a link points to) in one step, keeping its mode. Raises OSError, and leaves the old one."""
+    path = path.resolve()
     with replacing(path) as temporary:
         temporary.write_bytes(data)
         if path.exists():

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -143,12 +143,13 @@ def make_gpt_lab(root: Path, wish: Wish) -> Lab:
     """
     root = root.absolute()
     _refuse_to_overwrite(root, (*GPT_FILES, CONFIG))
+    source = absolute_source(wish.source)
     chosen = choose_profile(wish.profile)
     files = {name: _template(name) for name in GPT_FILES}
     seconds = wish.budget_seconds or int(chosen["prepare"]["TIME_BUDGET"])
     files["prepare.py"] = _with_constants(files["prepare.py"], {**chosen["prepare"], "TIME_BUDGET": seconds})
     files["train.py"] = _users_file(wish.train) if wish.train else _with_constants(files["train.py"], chosen["train"])
-    files[CONFIG] = render_config(_tables(wish, chosen, seconds)).encode()
+    files[CONFIG] = render_config(_tables(replace(wish, source=source), chosen, seconds)).encode()
     files[".gitignore"] = "".join(f"/{line}\n" for line in IGNORED).encode()
     if not _inside_project(root):
         files["pyproject.toml"] = _template("pyproject.toml.in")
@@ -169,7 +170,7 @@ def _tables(wish: Wish, chosen: Mapping[str, Any], seconds: int) -> dict[str, di
             "memory": "peak_vram_mb",
         },
         "budget": {"seconds": seconds, "limit_seconds": max(2 * seconds, seconds + int(chosen["startup_seconds"]))},
-        "data": {"source": absolute_source(wish.source) or chosen["source"], "num_shards": wish.num_shards},
+        "data": {"source": wish.source or chosen["source"], "num_shards": wish.num_shards},
         "lab": {"profile": chosen["name"], "train": str(wish.train.resolve()) if wish.train else None},
     }
 
@@ -244,9 +245,19 @@ def absolute_source(source: str | None) -> str | None:
     """A path is kept whole, so that it means the same from any folder; a data set's name stays a name."""
     if source is None or source in ("builtin", "tinystories", "climbmix"):
         return source
-    return str(Path(source).expanduser().resolve())
+    path = Path(source).expanduser()
+    if not source.strip() or not path.exists():
+        raise ConfigError(
+            f"--data {source}: no such folder or file, nor builtin, tinystories or climbmix: check the path"
+        )
+    return str(path.resolve())
 
 
 def _inside_project(root: Path) -> bool:
-    """`uv run` takes the nearest pyproject.toml upward; a lab outside any needs its own."""
-    return any((folder / "pyproject.toml").exists() for folder in (root.resolve(), *root.resolve().parents))
+    """`uv run` takes the nearest pyproject.toml upward; where that is not ours nor uses us, a lab needs its own."""
+    for folder in (root.resolve(), *root.resolve().parents):
+        if (folder / "pyproject.toml").is_file():
+            return folder == root.resolve() or "research-loop" in (folder / "pyproject.toml").read_text(
+                errors="replace"
+            )
+    return False

@@ -39,5 +39,5 @@ def owner_pid(state: Path) -> int | None:
     """Pid of the loop that holds the lab, as it wrote it down; None when nobody did."""
     try:
         return int(json.loads((state / "owner.json").read_text())["pid"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
+from research_loop.plain import plain
 from research_loop.records import Point
 from research_loop.scoring import SUMMARY_KEYS, metric_line
 
@@ -25,7 +26,6 @@ TAIL_LINES, TAIL_CHARACTERS = 40, 300
 
 _STEP = re.compile(rb"\s*step\s+(\d+)\s*\(\s*(\d+(?:\.\d+)?)\s*%\)\s*\|\s*loss:\s*([-+.\w]+)\s*(?:\||$)")
 _LONG_LINE = re.compile(rb"([^\n]{%d})[^\n]+" % LINE_BYTES)
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
 
 
 class CappedFile:
@@ -330,5 +330,4 @@ def _as_float(text: bytes) -> float | None:
 
 def _plain(line: bytes) -> str:
     """One line for people and models: no escapes, control or invisible characters."""
-    text = _ANSI.sub("", line.decode("utf-8", "replace")).expandtabs(4)
-    return "".join(c for c in text if c.isprintable()).rstrip()[:TAIL_CHARACTERS]
+    return plain(line.decode("utf-8", "replace")).rstrip()[:TAIL_CHARACTERS]

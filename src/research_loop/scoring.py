@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from research_loop.plain import plain
 from research_loop.records import Result, Score
 
 SUMMARY_KEYS = (
@@ -88,7 +89,7 @@ def score(lines: Iterable[str], metric: str) -> Score | Rejection:
         return Rejection("no-score", f"the run {fact}")
     value = _number(stated[0])
     if value is None:
-        return Rejection("no-score", f"{metric} is not a number: {stated[0][:40]}")
+        return Rejection("no-score", f"{metric} is not a number: {plain(stated[0])[:40]}")
     if not math.isfinite(value):
         return Rejection("nan", f"{metric} is {value}")
     if metric == "val_bpb" and value <= 0:

@@ -7,6 +7,7 @@ can be open at once.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -21,10 +22,11 @@ from research_loop import edits, noise
 from research_loop.branch import Branch
 from research_loop.errors import LabError, LedgerError, ProposalError
 from research_loop.history import Repository
-from research_loop.lab import Lab
+from research_loop.lab import CONFIG, Lab
 from research_loop.ledger import Ledger, now
 from research_loop.lock import Lock
 from research_loop.pins import check_pins, pin
+from research_loop.plain import plain
 from research_loop.records import Checkout, Experiment, History, Job, Progress, Proposal, Result, Run, Verdict
 from research_loop.runners import Runner
 
@@ -145,8 +147,8 @@ class Session:
         check_pins(self.ledger, self.lab, self.repository)
         self._check_space()
         commit = self._commit(proposal, files)
-        what, why, risk = " ".join(proposal.what.split()) or "(no words)", proposal.why.strip(), proposal.risk.strip()
-        new = Experiment(-1, what, why, risk, proposal.proposer, proposal.parent, commit, key, now())
+        what, why, risk = (" ".join(plain(text).split()) for text in (proposal.what, proposal.why, proposal.risk))
+        new = Experiment(-1, what or "(no words)", why, risk, proposal.proposer, proposal.parent, commit, key, now())
         experiment = self._recorded(lambda: self.ledger.propose(new))
         self.branch.mark(experiment)
         self._queue.append(experiment.n)
@@ -166,7 +168,7 @@ class Session:
             self.runner.stop()
         elif self.stopping and not self._stop_said and self.runner.running:
             self._stop_said = True
-            self.note("finishing this experiment; Ctrl-C again stops it at once")
+            self.note("finishing this experiment; a second Ctrl-C stops it at once")
 
     # ------------------------------------------------------------------------------------------------------ submit
 
@@ -194,7 +196,7 @@ class Session:
 
     def _commit(self, proposal: Proposal, files: dict[str, bytes]) -> str:
         """A baseline's commit holds the lab's locked files as they are now; the others inherit them."""
-        message = "\n\n".join(part for part in (proposal.what, proposal.why, proposal.risk) if part) + "\n"
+        message = "\n\n".join(plain(part) for part in (proposal.what, proposal.why, proposal.risk) if part) + "\n"
         if proposal.parent is not None:
             base = self.ledger.experiment(proposal.parent).commit
             return self.repository.commit(base, files, message)
@@ -240,8 +242,7 @@ class Session:
     def _environment(self, n: int, run: int) -> dict[str, str]:
         """An allow-list: a run has no business with the user's keys."""
         kept = {k: v for k, v in os.environ.items() if k in PASSED_ON or k.startswith(PASSED_ON_PREFIXES)}
-        lab_id = self.ledger.noted("lab_id") or ""
-        marks = {"RESEARCH_LOOP_LAB": lab_id, "RESEARCH_LOOP_RUN": f"{lab_id}.{n}.{run}"}
+        marks = {"RESEARCH_LOOP_LAB": self._mark, "RESEARCH_LOOP_RUN": f"{self._mark}.{n}.{run}"}
         return {**kept, **marks, "PYTHONUNBUFFERED": "1", "RESEARCH_LOOP_SEED": str(BASE_SEED)}
 
     def _progressed(self, progress: Progress) -> None:
@@ -291,14 +292,28 @@ class Session:
             self.ledger.note("lab_id", uuid.uuid4().hex)
         self._end_lost_runs()
         self._remove_folders()
-        self.branch.recover(self.history.experiments[-self.runner.slots :])
+        self.branch.recover(self.history.experiments)
         self._tell(lambda watcher: watcher.opened(self.history))
+        self._warn_of_uncommitted_work()
         for experiment in self.history.open:
             self._take_up(experiment)
 
+    @property
+    def _mark(self) -> str:
+        """In the environment of every process of this lab; a copy of the lab in another folder has its own."""
+        return hashlib.sha256(f"{self.ledger.noted('lab_id')} {self.lab.root}".encode(errors="replace")).hexdigest()
+
+    def _warn_of_uncommitted_work(self) -> None:
+        """A run sees commits; what the user changed since and did not commit is not in it."""
+        own = {*self.lab.config.editable, *self.lab.config.locked, CONFIG}
+        others = [path for path in self.repository.dirty() if path not in own]
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            self.note(f"note: {plain(others[0])}{more} changed but not committed: runs do not see that")
+
     def _end_lost_runs(self) -> None:
         unfinished = [run for e in self.history.open for run in e.runs if run.result is None]
-        self.runner.recover(unfinished, self.ledger.noted("lab_id") or "")
+        self.runner.recover(unfinished, self._mark)
         for run in unfinished:
             lost = Result("lost", "lost", "the harness ended before the run did", seconds=now() - run.started_at)
             self.ledger.finish_run(run.n, run.k, lost)

@@ -30,9 +30,8 @@ def prepare_lab(lab: Lab, *, pinned: bool = False, say: Callable[[str], None] = 
     """
     if lab.config.source is None:
         return None
-    if pinned and (counts := count_models(lab)) is not None:
-        return counts
-    collect(lab.config.source, lab.shards, num_shards=lab.config.num_shards, say=say)
+    if not pinned or not (lab.shards / "shards.json").exists():
+        collect(lab.config.source, lab.shards, num_shards=lab.config.num_shards, say=say)
     if not (lab.root / "prepare.py").exists():
         place = lab.root / "prepare.py"
         raise DataError(f"{place}: is not there, but lab.toml has [data]: put it back, or take [data] out")
@@ -46,7 +45,7 @@ def count_models(lab: Lab) -> CountModels | None:
     try:
         report = json.loads((lab.root / "data" / "prepared.json").read_text())
         return CountModels(float(report["unigram_bpb"]), float(report["bigram_bpb"]))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -54,16 +53,20 @@ def data_digest(lab: Lab) -> str | None:
     """Of the shards and constants that the prepared rows are made of; None where nothing is prepared."""
     try:
         return json.dumps(json.loads((lab.root / "data" / "prepared.json").read_text())["of"], sort_keys=True)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _is_fresh(lab: Lab) -> bool:
-    """Rows newer than shards and prepare.py: spares the seconds of starting torch to hear that nothing is to do."""
+    """Whole, and newer than shards and prepare.py: spares the seconds of starting torch to hear just that."""
     done = lab.root / "data" / "prepared.json"
     made_from = (lab.shards / "shards.json", lab.root / "prepare.py")
-    rows = len(list(done.parent.glob("*.u16"))) >= 2
-    return rows and done.exists() and all(p.stat().st_mtime_ns <= done.stat().st_mtime_ns for p in made_from)
+    try:
+        sizes = json.loads(done.read_text())["files"]
+        whole = all((done.parent / name).stat().st_size == size for name, size in sizes.items())
+        return whole and all(path.stat().st_mtime_ns <= done.stat().st_mtime_ns for path in made_from)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _run_prepare(lab: Lab, say: Callable[[str], None]) -> None:

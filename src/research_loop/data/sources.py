@@ -264,4 +264,5 @@ def _read(path: Path) -> Record | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    return record if isinstance(record, dict) and record.get("format") == FORMAT else None
+    whole = isinstance(record, dict) and record.get("format") == FORMAT and "request" in record
+    return record if whole else None

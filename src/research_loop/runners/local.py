@@ -99,7 +99,7 @@ class LocalRunner:
     def recover(self, runs: Iterable[Run], lab_id: str) -> None:
         """End the recorded keepers, patiently, and then everything that carries the lab's mark."""
         for run in runs:
-            if run.keeper_pid is not None and run.keeper_create_time is not None:
+            if run.keeper_pid is not None and run.keeper_create_time is not None and _carries(run.keeper_pid, lab_id):
                 end_keeper(run.keeper_pid, run.keeper_create_time)
         sweep(lab_id)
 
@@ -281,6 +281,12 @@ def end_keeper(pid: int, create_time: float, patience_seconds: float = 5.0) -> N
         _kill_tree(keeper)
     except psutil.Error:  # gone, or a zombie that its parent has yet to collect
         return
+
+
+def _carries(pid: int, lab_id: str) -> bool:
+    with contextlib.suppress(psutil.Error, OSError):
+        return bool(psutil.Process(pid).environ().get(LAB_MARKER) == lab_id)
+    return False
 
 
 def _start_keeper(job: Job, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], socket.socket, int]:

@@ -69,6 +69,6 @@ def read_live(state: Path) -> Live | None:
     """The run in flight; None when nothing runs or the loop that wrote it is gone."""
     try:
         live = Live(*json.loads((state / FILE).read_text()))
-        return live if psutil.Process(live.pid).create_time() == live.create_time else None
+        return live if abs(psutil.Process(live.pid).create_time() - live.create_time) < 2 else None
     except (OSError, ValueError, TypeError, psutil.Error):
         return None

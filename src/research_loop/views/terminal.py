@@ -96,7 +96,7 @@ class Terminal(Quiet):
     def _bar(self) -> Table:
         share = (self._progress.share if self._progress else None) or 0.0
         loss = self._progress.loss if self._progress else None
-        left = f"{self._budget * (1 - share):.0f} s left" if share else "starting"
+        left = f"{self._budget * (1 - share):.0f} s left" if 0 < share < 1 else "scoring" if share else "starting"
         table = Table.grid(padding=(0, 1))
         table.add_row(
             "      ", ProgressBar(total=1.0, completed=share, width=30), left, f"loss {loss:.4f}" if loss else ""
@@ -108,7 +108,7 @@ class PlainLines(Quiet):
     """The same for a pipe: one line an event, progress every few seconds."""
 
     def __init__(self, metric: str, budget_seconds: float) -> None:
-        self._metric, self._budget, self._said_at = metric, budget_seconds, 0.0
+        self._metric, self._budget, self._said_at, self._share = metric, budget_seconds, 0.0, 0.0
 
     def __enter__(self) -> PlainLines:
         return self
@@ -124,16 +124,19 @@ class PlainLines(Quiet):
         print(text, flush=True)
 
     def started(self, experiment: Experiment, run: Run) -> None:
-        self._said_at = time.monotonic()
+        self._said_at, self._share = time.monotonic(), 0.0
         why = f" ({experiment.why})" if experiment.why else ""
         print(f"experiment {experiment.n}: {experiment.what}{why}", flush=True)
 
     def progressed(self, progress: Progress) -> None:
-        if progress.share is None or time.monotonic() - self._said_at < PLAIN_SECONDS:
+        share = progress.share
+        ends = share is not None and share >= 1 and self._share < 1
+        if share is None or share == self._share or not (ends or time.monotonic() - self._said_at > PLAIN_SECONDS):
             return
-        self._said_at = time.monotonic()
+        self._said_at, self._share = time.monotonic(), share
         loss = "" if progress.loss is None else f", loss {progress.loss:.4f}"
-        print(f"  {self._budget * (1 - progress.share):.0f} s left{loss}", flush=True)
+        left = f"{self._budget * (1 - share):.0f} s left" if share < 1 else "trained, scoring"
+        print(f"  {left}{loss}", flush=True)
 
     def decided(self, experiment: Experiment, history: History) -> None:
         verdict = experiment.verdict

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
 from research_loop.config import LabConfig
+from research_loop.plain import plain_lines
 from research_loop.records import Experiment, History, Point
 from research_loop.views.live import Live
 
@@ -85,9 +87,14 @@ def status_json(history: History, config: LabConfig, *, place: str, branch: str,
         "verdicts": {kind: kinds[kind] for kind in ("keep", "discard", "crash", "open")},
         "baseline": _brief(history.baseline),
         "champion": _brief(history.champion),
-        "running": asdict(live) if live else None,
+        "running": _finite(asdict(live)) if live else None,
         "last": [_brief(e) for e in history.experiments[-10:]],
     }
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
 def _brief(experiment: Experiment | None) -> dict[str, Any] | None:
@@ -121,7 +128,7 @@ def show(experiment: Experiment, config: LabConfig, *, diff: str, curve: tuple[P
     lines += [f"verdict: {verdict.kind} ({verdict.reason}): {verdict.detail}" if verdict else "verdict: still open"]
     for run in experiment.runs:
         lines += ["", _measured(run.k, run.seed, config, run.result)]
-    lines += [f"training loss: {sparkline(curve)}", "", diff.rstrip() or "no difference to its parent"]
+    lines += [f"training loss: {sparkline(curve)}", "", plain_lines(diff).rstrip() or "no difference to its parent"]
     lines += ["", "end of the log:", *(f"  {line}" for line in log_tail.splitlines())] if log_tail else []
     return "\n".join(lines)
 

@@ -245,7 +245,7 @@ def count_model_bpb(vocab_size):
 
 def write_whole(path, data):
     """The file is there whole or not at all, whatever happens in between."""
-    part = path.with_suffix(path.suffix + ".part")
+    part = path.with_suffix(f".{os.getpid()}.part")
     with open(part, "wb") as f:
         f.write(data)
         f.flush()
@@ -256,7 +256,7 @@ def write_whole(path, data):
 def write_rows(tokenizer, split):
     """Packs a split once into its memory map; the number of rows."""
     path = rows_path(split, MAX_SEQ_LEN)
-    part, count = path.with_suffix(".part"), 0
+    part, count = path.with_suffix(f".{os.getpid()}.part"), 0
     with open(part, "wb") as f:
         for row in pack_rows(encode_documents(tokenizer, read_documents(split)), MAX_SEQ_LEN + 1):
             f.write(np.array(row, dtype=np.uint16).tobytes())
@@ -285,10 +285,10 @@ def fingerprint():
 def is_prepared():
     """Whether everything that train.py needs is there, made from these shards with these constants."""
     try:
-        made_of = json.loads((DATA_DIR / "prepared.json").read_text())["of"]
-    except (OSError, ValueError, KeyError):
+        report = json.loads((DATA_DIR / "prepared.json").read_text())
+        return report["of"] == fingerprint() and report["files"] == {p.name: p.stat().st_size for p in prepared_files()}
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    return made_of == fingerprint() and all(path.exists() for path in prepared_files())
 
 
 def prepared_files():
@@ -319,6 +319,7 @@ def main():
     )
     unigram, bigram = count_model_bpb(tokenizer.get_vocab_size())
     report = {"of": fingerprint(), "rows": rows, "unigram_bpb": unigram, "bigram_bpb": bigram}
+    report["files"] = {path.name: path.stat().st_size for path in prepared_files()}
     write_whole(done, json.dumps(report, indent=1).encode())
 
 
