@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 
-from research_loop.config import LabConfig
 from research_loop.history import Repository
 from research_loop.lab import Lab
 from research_loop.ledger import Ledger
@@ -30,6 +29,12 @@ def free_tag(repository: Repository, today: date | None = None) -> str:
     return tag
 
 
+def branch_name(ledger: Ledger) -> str | None:
+    """autoresearch/<tag>; None until a baseline is kept."""
+    tag = ledger.noted("tag")
+    return f"autoresearch/{tag}" if tag else None
+
+
 class Branch:
     """Follows the ledger; every step can be repeated, so a start after kill -9 just follows again."""
 
@@ -37,13 +42,9 @@ class Branch:
         self._lab, self._repository, self._ledger, self._note = lab, repository, ledger, note
 
     @property
-    def _config(self) -> LabConfig:
-        return self._lab.config
-
-    @property
-    def name(self) -> str:
-        """Chosen when the baseline is kept."""
-        return f"autoresearch/{self._ledger.noted('tag')}"
+    def name(self) -> str | None:
+        """Chosen when the baseline is kept; None before."""
+        return branch_name(self._ledger)
 
     @property
     def ref(self) -> str:
@@ -53,7 +54,8 @@ class Branch:
         """Removes locks that a killed git left on our refs, and does what was decided but not done."""
         refs = self._repository.refs(REFS)
         missing = [e for e in experiments if refs.get(ref_of(e.n)) != e.commit]
-        self._repository.clear_stale_locks([self.ref, *(ref_of(e.n) for e in (*missing, *experiments[-1:]))])
+        ours = [self.ref] if self.name else []
+        self._repository.clear_stale_locks([*ours, *(ref_of(e.n) for e in (*missing, *experiments[-1:]))])
         for experiment in missing:
             self.mark(experiment)
         self.follow()
@@ -87,8 +89,8 @@ class Branch:
 
     def _replace_files(self, old: Experiment, new: Experiment) -> None:
         """Each editable file that is still `old`'s becomes `new`'s; one that was edited since or is gone stays so."""
-        old_files = self._repository.files(old.commit, self._config.editable)
-        new_files = self._repository.files(new.commit, self._config.editable)
+        old_files = self._repository.files(old.commit, self._lab.config.editable)
+        new_files = self._repository.files(new.commit, self._lab.config.editable)
         for path, data in old_files.items():
             present = self._lab.root / path
             if data != new_files[path] and present.is_file() and present.read_bytes() == data:

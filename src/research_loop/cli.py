@@ -92,8 +92,8 @@ def run(
         _prepare(session)
         with _Signals(session):
             ended = run_loop(session, editor, limits)
-        branch = session.branch.name
-    print(f"{ended}; the best code is branch {branch} in {opened.root}; `{_command('status', root)}` shows it all")
+        best = f" the best code is branch {session.branch.name} in {opened.root};" if session.history.champion else ""
+    print(f"{ended};{best} `{_command('status', root)}` shows it all")
     if ended == "stopped":
         raise typer.Exit(130)
 
@@ -178,12 +178,13 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON")] = False,
 ) -> None:
     """What the ledger says: best, baseline, counts, the run in flight, the newest experiments."""
+    from research_loop.branch import branch_name
     from research_loop.data.preparation import count_models
     from research_loop.views import text
     from research_loop.views.live import read_live
 
     opened, ledger = _read(_folder(lab))
-    branch, live = f"autoresearch/{ledger.noted('tag')}", read_live(opened.state)
+    branch, live = branch_name(ledger) or "no branch yet", read_live(opened.state)
     if as_json:
         facts = text.status_json(ledger.history, opened.config, place=str(opened.root), branch=branch, live=live)
         print(json.dumps(facts, indent=1))
@@ -199,14 +200,14 @@ def show(
     lab: LabArgument = None,
 ) -> None:
     """One experiment: proposal, verdict, measurements, loss curve, diff, end of the log."""
-    from research_loop.history import Repository
+    from research_loop.lab import repository_of
     from research_loop.views import text
 
     opened, ledger = _read(_folder(lab))
     experiment = ledger.experiment(n)
-    repository = Repository.find(opened.root)
-    parent = None if experiment.parent is None else ledger.experiment(experiment.parent).commit
-    diff = "" if parent is None or repository is None else repository.diff(parent, experiment.commit)
+    diff = ""
+    if experiment.parent is not None:
+        diff = repository_of(opened).diff(ledger.experiment(experiment.parent).commit, experiment.commit)
     curve, log_tail = ledger.trace(n, max(0, len(experiment.runs) - 1))
     print(text.show(experiment, opened.config, diff=diff, curve=curve, log_tail=log_tail))
 
@@ -217,14 +218,10 @@ def restore(
     lab: LabArgument = None,
 ) -> None:
     """Bring an experiment's code back into the lab's own files. What they held before is kept in .research-loop."""
-    from research_loop.history import Repository
+    from research_loop.lab import repository_of
 
     opened, ledger = _read(_folder(lab))
-    experiment = ledger.experiment(n)
-    repository = Repository.find(opened.root)
-    if repository is None:
-        raise LabError(f"{opened.root}: its git repository is gone: clone or restore it first")
-    files = repository.files(experiment.commit, opened.config.editable)
+    files = repository_of(opened).files(ledger.experiment(n).commit, opened.config.editable)
     saved = _save_untried(opened, files)
     opened.write(files)
     print(f"{', '.join(files)}: as in experiment {n}" + (f"; before: {saved}" if saved else ""))

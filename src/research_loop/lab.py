@@ -73,6 +73,16 @@ def open_lab(root: Path) -> Lab:
     return Lab(root.resolve(), read_config(root / CONFIG))
 
 
+def repository_of(lab: Lab) -> Repository:
+    """The git repository that holds the lab. Raises LabError when there is none (any more)."""
+    repository = Repository.find(lab.root)
+    if repository is None:
+        lost = "has lost its git repository: bring its .git back, or make a new lab"
+        never = "is not in a git repository: `git init` there, then start again"
+        raise LabError(f"{lab.root}: {lost if lab.ledger_path.exists() else never}")
+    return repository
+
+
 # ------------------------------------------------------------------------------------------------------------- make
 
 

@@ -21,8 +21,7 @@ from typing import Protocol, Self
 from research_loop import edits, noise
 from research_loop.branch import Branch
 from research_loop.errors import LabError, LedgerError, ProposalError
-from research_loop.history import Repository
-from research_loop.lab import CONFIG, Lab
+from research_loop.lab import CONFIG, Lab, repository_of
 from research_loop.ledger import Ledger, now
 from research_loop.lock import Lock
 from research_loop.pins import check_pins, pin
@@ -35,19 +34,7 @@ LOST_RUNS_ALLOWED = 3
 MIN_FREE_MB = 100
 RESERVE_BYTES = 2**20
 PASSED_ON = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH"}
-PASSED_ON_PREFIXES = (
-    "LC_",
-    "LD_",
-    "CUDA_",
-    "NVIDIA_",
-    "TORCH",
-    "PYTORCH_",
-    "TRITON_",
-    "OMP_",
-    "MKL_",
-    "XDG_",
-    "HF_HOME",
-)
+PASSED_ON_PREFIXES = ("LC_", "LD_", "CUDA_", "NVIDIA_", "TORCH", "PYTORCH_", "TRITON_", "OMP_", "MKL_", "XDG_")
 
 
 class Watcher(Protocol):
@@ -77,7 +64,7 @@ class Session:
         self._lock.acquire()
         try:
             self._reserve()
-            self.repository = _repository(lab)
+            self.repository = repository_of(lab)
             self.ledger = Ledger(lab.ledger_path)
             self.branch = Branch(lab, self.repository, self.ledger, self.note)
             check_pins(self.ledger, lab, self.repository, data=False)
@@ -361,10 +348,3 @@ class Session:
                 event(watcher)
             except OSError as error:
                 self.note(f"{error.filename or type(watcher).__name__}: not written ({error.strerror})")
-
-
-def _repository(lab: Lab) -> Repository:
-    repository = Repository.find(lab.root)
-    if repository is None:
-        raise LabError(f"{lab.root}: is not in a git repository: `git init` there, then start again")
-    return repository

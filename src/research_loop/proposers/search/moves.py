@@ -194,7 +194,7 @@ MOVES: Final[tuple[Move, ...]] = (
         "deeper, same width",
         _SHAPE,
         _reshaped(1, 0),
-        "One more layer adds a step of computation per token without changing the matrix shapes.",
+        "One more layer adds a step of computation per token; the width, and so the shape of every matrix, stays.",
         "Slower steps and some more VRAM; deep and narrow is less stable at high learning rates.",
     ),
     Move(
