@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from research_loop.lab import Lab
-from research_loop.testing.labs import make_quick_lab
+from research_loop.data import world
+from research_loop.data.preparation import prepare_lab
+from research_loop.lab import Lab, Wish, make_gpt_lab
+from research_loop.testing.labs import make_quick_lab, set_constants
 
 
 @pytest.fixture
@@ -40,3 +45,38 @@ def research_loop() -> Iterator[Start]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+SMALL = {"ASPECT_RATIO": 32, "HEAD_DIM": 32, "DEVICE_BATCH_SIZE": 4, "TOTAL_BATCH_SIZE": 1024}
+
+
+@pytest.fixture(scope="session")
+def gpt_lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A prepared CPU lab of 300 documents and one second a run; tests do not change it."""
+    folder = tmp_path_factory.mktemp("gpt")
+    texts = folder / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in world.shard(0)[:600]))
+    lab = make_gpt_lab(folder / "lab", Wish(profile="cpu", source=str(texts), budget_seconds=1))
+    set_constants(lab.root / "train.py", SMALL)
+    prepare_lab(lab, say=lambda line: None)
+    return lab
+
+
+@pytest.fixture(scope="session")
+def prepare(gpt_lab: Lab) -> Iterator[ModuleType]:
+    yield from module("prepare", gpt_lab)
+
+
+@pytest.fixture(scope="session")
+def train(gpt_lab: Lab, prepare: ModuleType) -> Iterator[ModuleType]:
+    yield from module("train", gpt_lab)
+
+
+def module(name: str, lab: Lab) -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location(name, lab.root / f"{name}.py")
+    assert spec and spec.loader
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded
+    spec.loader.exec_module(loaded)
+    yield loaded
+    del sys.modules[name]

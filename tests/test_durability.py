@@ -139,6 +139,31 @@ def test_a_second_ctrl_c_or_a_term_stops_at_once_and_the_experiment_goes_on_late
     assert [len(e.runs) for e in history_of(lab).experiments] == [2, 1]
 
 
+def test_a_loop_under_nohup_outlives_its_terminal(tmp_path: Path, research_loop: Start) -> None:
+    lab = make_quick_lab(tmp_path / "lab", seconds=1.0)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as from nohup
+    try:
+        harness = research_loop("run", lab.root, "--experiments", 1)
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    wait_for(running(lab))
+    harness.send_signal(signal.SIGHUP)
+    harness.communicate(timeout=60)
+    assert harness.returncode == 0 and len(history_of(lab).experiments) == 2
+
+
+def test_a_closed_terminal_stops_the_loop_and_the_experiment_goes_on_later(
+    tmp_path: Path, research_loop: Start
+) -> None:
+    lab = make_quick_lab(tmp_path / "lab", seconds=4.0)
+    harness = research_loop("run", lab.root)
+    wait_for(running(lab))
+    harness.send_signal(signal.SIGHUP)
+    harness.communicate(timeout=30)
+    (baseline,) = history_of(lab).experiments
+    assert harness.returncode == 130 and baseline.last is not None and baseline.last.outcome == "stopped"
+
+
 def test_a_second_loop_is_refused_in_one_line_with_the_pid(tmp_path: Path, research_loop: Start) -> None:
     lab = make_quick_lab(tmp_path / "lab", seconds=2.0)
     first = research_loop("run", lab.root)

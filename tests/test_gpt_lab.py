@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import json
 import math
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -20,48 +17,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research_loop import edits
-from research_loop.data import world
-from research_loop.data.preparation import count_models, prepare_lab
-from research_loop.lab import Lab, Wish, make_gpt_lab
-
-SMALL = {"ASPECT_RATIO": 32, "HEAD_DIM": 32, "DEVICE_BATCH_SIZE": 4, "TOTAL_BATCH_SIZE": 1024}
-
-
-@pytest.fixture(scope="session")
-def gpt_lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """A prepared CPU lab of 300 documents and one second a run; tests do not change it."""
-    folder = tmp_path_factory.mktemp("gpt")
-    texts = folder / "texts.jsonl"
-    texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in world.shard(0)[:600]))
-    lab = make_gpt_lab(folder / "lab", Wish(profile="cpu", source=str(texts), budget_seconds=1))
-    set_constants(lab.root / "train.py", SMALL)
-    prepare_lab(lab, say=lambda line: None)
-    return lab
-
-
-def set_constants(path: Path, values: dict[str, object]) -> None:
-    path.write_text(edits.replace(path.read_text(), values))
-
-
-@pytest.fixture(scope="session")
-def prepare(gpt_lab: Lab) -> Iterator[ModuleType]:
-    yield from module("prepare", gpt_lab)
-
-
-@pytest.fixture(scope="session")
-def train(gpt_lab: Lab, prepare: ModuleType) -> Iterator[ModuleType]:
-    yield from module("train", gpt_lab)
-
-
-def module(name: str, lab: Lab) -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location(name, lab.root / f"{name}.py")
-    assert spec and spec.loader
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[name] = loaded
-    spec.loader.exec_module(loaded)
-    yield loaded
-    del sys.modules[name]
+from research_loop.data.preparation import count_models, data_digest, prepare_lab
+from research_loop.lab import Lab
+from research_loop.testing.labs import set_constants
 
 
 def by_hand(lab: Lab, **changes: object) -> tuple[int, str]:
@@ -260,8 +218,31 @@ def test_prepared_data_that_was_damaged_is_made_again(gpt_lab: Lab, name: str) -
     path = gpt_lab.root / "data" / name
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    prepare_lab(gpt_lab, pinned=True, say=lambda line: None)
+    prepare_lab(gpt_lab, pinned=data_digest(gpt_lab), say=lambda line: None)
     assert path.read_bytes() == whole
+
+
+def test_a_missing_shard_comes_back_and_the_pinned_data_with_it(gpt_lab: Lab) -> None:
+    pin = data_digest(gpt_lab)
+    shards = sorted((gpt_lab.root / "data" / "shards").glob("*.parquet"))
+    shards[0].unlink()
+    (gpt_lab.root / "data" / "train_256.u16").unlink()
+    prepare_lab(gpt_lab, pinned=pin, say=lambda line: None)
+    assert shards[0].exists() and data_digest(gpt_lab) == pin
+
+
+def test_documents_that_changed_are_taken_back_when_they_are_put_back(gpt_lab: Lab) -> None:
+    assert gpt_lab.config.source is not None
+    source, pin = Path(gpt_lab.config.source), data_digest(gpt_lab)
+    whole = source.read_text()
+    source.write_text("".join(whole.splitlines(keepends=True)[:500]))
+    prepare_lab(gpt_lab, pinned=pin, say=lambda line: None)
+    assert data_digest(gpt_lab) == pin, "what the baseline had is still whole: the source is not looked at"
+    prepare_lab(gpt_lab, say=lambda line: None)
+    assert data_digest(gpt_lab) != pin
+    source.write_text(whole)
+    prepare_lab(gpt_lab, pinned=pin, say=lambda line: None)
+    assert data_digest(gpt_lab) == pin
 
 
 UPSTREAM_STYLE = """

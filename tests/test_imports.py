@@ -12,7 +12,7 @@ LAYERS = [
     {"records", "errors", "files", "plain"},
     {"config", "edits", "git", "noise", "plugins"},
     {"history", "ledger", "lock", "scoring"},
-    {"lab", "runlog", "data"},
+    {"lab", "runlog", "data", "exam"},
     {"runners", "proposers"},
     {"branch", "pins"},
     {"session"},

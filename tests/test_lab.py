@@ -91,6 +91,13 @@ def test_a_lab_in_the_users_repository_keeps_its_files_out_of_git_status(tmp_pat
     assert (tmp_path / ".gitignore").read_text() == "*.pyc\n"
 
 
+def test_an_empty_folder_becomes_a_lab_whole_and_leftovers_of_a_kill_go(tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / ".lab.123.part").mkdir()
+    assert (make_gpt_lab(tmp_path / "lab", Wish(profile="cpu")).root / ".git").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["lab"]
+
+
 def test_nothing_of_the_users_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("mine")
     with pytest.raises(LabError, match=r"train\.py: is there already"):

@@ -40,6 +40,7 @@ class Branch:
 
     def __init__(self, lab: Lab, repository: Repository, ledger: Ledger, note: Callable[[str], None]) -> None:
         self._lab, self._repository, self._ledger, self._note = lab, repository, ledger, note
+        self._said_foreign = False
 
     @property
     def name(self) -> str | None:
@@ -93,8 +94,14 @@ class Branch:
         new_files = self._repository.files(new.commit, self._lab.config.editable)
         for path, data in old_files.items():
             present = self._lab.root / path
-            if data != new_files[path] and present.is_file() and present.read_bytes() == data:
+            if data == new_files[path]:
+                continue
+            if present.is_file() and present.read_bytes() == data:
                 self._lab.write({path: new_files[path]})
+            else:
+                self._note(
+                    f"{path} was edited meanwhile: left as it is; `research-loop restore {new.n}` has the champion's"
+                )
 
     def _point(self, ref: str, commit: str) -> None:
         tip = self._repository.tip(ref)
@@ -102,5 +109,9 @@ class Branch:
             return
         if tip is not None:
             self._repository.point(f"{REFS}saved/{tip}", tip)
-            self._note(f"{ref} held {tip[:7]}, which is none of this lab's: saved as {REFS}saved/{tip}")
+            if not self._said_foreign:
+                self._note(
+                    f"{ref} held {tip[:7]}, which is none of this lab's: saved as {REFS}saved/{tip}; more like it too"
+                )
+            self._said_foreign = True
         self._repository.point(ref, commit, tip or "")

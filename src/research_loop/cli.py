@@ -92,7 +92,11 @@ def run(
         _prepare(session)
         with _Signals(session):
             ended = run_loop(session, editor, limits)
-        best = f" the best code is branch {session.branch.name} in {opened.root};" if session.history.champion else ""
+        best = (
+            f" the best code is branch {session.branch.name} in {plain(str(opened.root))};"
+            if session.history.champion
+            else ""
+        )
     print(f"{ended};{best} `{_command('status', root)}` shows it all")
     if ended == "stopped":
         raise typer.Exit(130)
@@ -136,11 +140,11 @@ def prepare(lab: LabArgument = None) -> None:
     """Get the documents, train the tokenizer and pack the rows; what is there already is left as it is."""
     opened = _open(_folder(lab))
     if opened.config.source is None:
-        print(f"{opened.root}: its lab.toml has no [data]: nothing to prepare")
+        print(f"{plain(str(opened.root))}: its lab.toml has no [data]: nothing to prepare")
         return
     with _view(opened) as view, _session(opened, view) as session:
         _prepare(session)
-    print(f"{opened.root / 'data'}: ready")
+    print(f"{plain(str(opened.root / 'data'))}: ready")
 
 
 @app.command("try")
@@ -186,12 +190,13 @@ def status(
     opened, ledger = _read(_folder(lab))
     branch, live = branch_name(ledger) or "no branch yet", read_live(opened.state)
     if as_json:
-        facts = text.status_json(ledger.history, opened.config, place=str(opened.root), branch=branch, live=live)
+        facts = text.status_json(ledger.history, opened.config, place=plain(str(opened.root)), branch=branch, live=live)
         print(json.dumps(facts, indent=1))
         return
     counts = count_models(opened)
     line = _compare(counts) if counts else ""
-    print(text.status(ledger.history, opened.config, place=str(opened.root), branch=branch, live=live, counts=line))
+    place = plain(str(opened.root))
+    print(text.status(ledger.history, opened.config, place=place, branch=branch, live=live, counts=line))
 
 
 @app.command()
@@ -300,8 +305,8 @@ def _make(root: Path, wish: Wish) -> None:
     from research_loop.lab import make_gpt_lab
 
     made = make_gpt_lab(root, wish)
-    config = made.config
-    print(f"{made.root}: a new lab, data {config.source}, {config.budget_seconds:g} s a run; see its program.md")
+    facts = f"data {plain(made.config.source or 'none')}, {made.config.budget_seconds:g} s a run"
+    print(f"{plain(str(made.root))}: a new lab, {facts}; see its program.md")
 
 
 def _check_same_lab(root: Path, wish: Wish) -> None:
@@ -326,7 +331,12 @@ def _prepare(session: Session) -> None:
     """Data in the lab, while its lock is held and after its locked files were compared with the baseline's."""
     from research_loop.data.preparation import prepare_lab
 
-    counts = prepare_lab(session.lab, pinned=session.history.baseline is not None, say=session.note)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its processes are ended, too
+    try:
+        counts = prepare_lab(session.lab, pinned=session.data_pin, say=session.note)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    session.check_pins()
     if counts is not None:
         session.note(_compare(counts))
 
@@ -378,7 +388,8 @@ class _Signals:
 
     def __enter__(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._handle)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup says: stay
+                self._before[number] = signal.signal(number, self._handle)
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():

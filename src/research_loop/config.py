@@ -50,6 +50,7 @@ KEYS: dict[str, dict[str, tuple[str, Check]]] = {
         "link": ('a list of folders or files in the lab like ["data"]', _is_paths),
         "metric": ('a name printed as "name: value", like "val_bpb"', _is_name),
         "direction": ('"lower" or "higher"', lambda v: v in ("lower", "higher")),
+        "score": ('"run" (its own word) or "harness" (asked and challenged)', lambda v: v in ("run", "harness")),
         "memory": ('a name printed as "name: value", like "peak_vram_mb"', _is_name),
     },
     "budget": {
@@ -83,6 +84,7 @@ class LabConfig:
     link: tuple[str, ...] = ()
     metric: str = "val_bpb"
     direction: Literal["lower", "higher"] = "lower"
+    score: Literal["run", "harness"] = "run"
     memory: str = "peak_vram_mb"
     budget_seconds: float = 300.0
     limit_seconds: float = 600.0
@@ -97,7 +99,16 @@ class LabConfig:
     @property
     def task_digest(self) -> str:
         """Changes with anything in lab.toml that makes scores before and after incomparable."""
-        parts = [self.command, self.editable, self.locked, self.metric, self.direction, self.budget_seconds]
+        parts = [
+            self.command,
+            self.editable,
+            self.locked,
+            self.link,
+            self.metric,
+            self.direction,
+            self.score,
+            self.budget_seconds,
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

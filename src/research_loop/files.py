@@ -17,6 +17,9 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # the name that somebody knows
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

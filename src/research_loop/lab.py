@@ -177,6 +177,7 @@ def _tables(wish: Wish, chosen: Mapping[str, Any], seconds: int) -> dict[str, di
             "link": ["data"],
             "metric": "val_bpb",
             "direction": "lower",
+            "score": chosen["score"],
             "memory": "peak_vram_mb",
         },
         "budget": {"seconds": seconds, "limit_seconds": max(2 * seconds, seconds + int(chosen["startup_seconds"]))},
@@ -186,8 +187,10 @@ def _tables(wish: Wish, chosen: Mapping[str, Any], seconds: int) -> dict[str, di
 
 
 def _lay_out(root: Path, files: Files) -> None:
-    """Into a folder beside `root` that then takes its name; into `root` itself where that is there already."""
-    if root.exists():
+    """Into a folder beside `root` that then takes its name; into `root` itself where that holds something."""
+    for left in root.parent.glob(f".{root.name}.*.part"):
+        shutil.rmtree(left, ignore_errors=True)
+    if root.exists() and any(root.iterdir()):
         _write_lab(root, files)
         return
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -200,14 +203,16 @@ def _lay_out(root: Path, files: Files) -> None:
 
 
 def _write_lab(root: Path, files: Files) -> None:
+    """lab.toml comes last: with it, the folder is a lab."""
     root.mkdir(exist_ok=True)
     new = {name: data for name, data in files.items() if not (root / name).exists()}
-    for name, data in new.items():
-        write_whole(root / name, data)
+    for name in new.keys() - {CONFIG}:
+        write_whole(root / name, new[name])
     if not (root / ".git").exists():
         Repository.create(root).start(new, "Lay out the lab")
     elif repository := Repository.find(root):
         repository.exclude(f"/{line}" for line in IGNORED)
+    write_whole(root / CONFIG, new[CONFIG])
 
 
 def make_blank_lab(root: Path, task: Mapping[str, Any], budget_seconds: float) -> Lab:

@@ -29,7 +29,8 @@ TABLES = {
         started_at REAL NOT NULL, keeper_pid INTEGER, keeper_create_time REAL, PRIMARY KEY (n, k)""",
     "results": """n INTEGER NOT NULL, k INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
         detail TEXT NOT NULL, score REAL, verified TEXT, exit_code INTEGER, seconds REAL NOT NULL,
-        startup_seconds REAL, training_seconds REAL, peak_vram_mb REAL, peak_ram_mb REAL, summary TEXT NOT NULL,
+        startup_seconds REAL, ready_seconds REAL, training_seconds REAL, peak_vram_mb REAL, peak_ram_mb REAL,
+        summary TEXT NOT NULL,
         PRIMARY KEY (n, k), FOREIGN KEY (n, k) REFERENCES runs (n, k)""",
     "traces": """n INTEGER NOT NULL, k INTEGER NOT NULL, curve TEXT NOT NULL, log_tail TEXT NOT NULL,
         PRIMARY KEY (n, k), FOREIGN KEY (n, k) REFERENCES runs (n, k)""",
@@ -38,7 +39,7 @@ TABLES = {
 }
 RESULT_COLUMNS = [
     *("outcome", "reason", "detail", "score", "verified", "exit_code", "seconds", "startup_seconds"),
-    *("training_seconds", "peak_vram_mb", "peak_ram_mb", "summary"),
+    *("ready_seconds", "training_seconds", "peak_vram_mb", "peak_ram_mb", "summary"),
 ]
 
 
@@ -93,7 +94,8 @@ class Ledger:
         score = (result.score.value, result.score.verified) if result.score else (None, None)
         row = (
             *(n, k, result.outcome, result.reason, result.detail, *score, result.exit_code, result.seconds),
-            *(result.startup_seconds, result.training_seconds, result.peak_vram_mb, result.peak_ram_mb),
+            *(result.startup_seconds, result.ready_seconds, result.training_seconds),
+            *(result.peak_vram_mb, result.peak_ram_mb),
             json.dumps(dict(result.summary)),
         )
         curve = json.dumps([list(asdict(point).values()) for point in result.curve])

@@ -10,8 +10,9 @@ from typing import Literal
 Files = Mapping[str, bytes]
 """Editable files of a lab: path relative to the lab's root -> content."""
 
-Outcome = Literal["scored", "crash", "stopped", "lost"]
-"""How a run ended: with a score; badly; stopped by the user; lost to a kill of the harness."""
+Outcome = Literal["scored", "rejected", "crash", "stopped", "lost"]
+"""How a run ended: with a score; with one that the harness does not believe; badly; stopped by the user; lost to a
+kill of the harness."""
 
 VerdictKind = Literal["keep", "discard", "crash"]
 
@@ -27,17 +28,22 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A run's metric and how far it was verified. `unverified`: it is the run's own word."""
+    """A run's metric and how far it was verified.
+
+    unverified: it is the run's own word. challenged: the harness held the validation rows, and the model's logits at
+    places of its choice agreed with what it had reported, whatever text came after.
+    """
 
     value: float
-    verified: Literal["unverified"] = "unverified"
+    verified: Literal["unverified", "challenged"] = "unverified"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """What the harness saw of one finished run.
 
-    `reason` tells crashes apart: oom, nan, timeout, exit, signal, no-score. `seconds` is spawn to end by the
+    `reason` tells crashes apart: oom, nan, timeout, exit, signal, no-score; or rejected:<check> where the harness does
+    not believe the score. `seconds` is spawn to end by the
     harness's clock; `startup_seconds` spawn to the first step; the summary's figures are the run's own word.
     """
 
@@ -48,6 +54,7 @@ class Result:
     exit_code: int | None = None
     seconds: float = 0.0
     startup_seconds: float | None = None
+    ready_seconds: float | None = None
     training_seconds: float | None = None
     peak_vram_mb: float | None = None
     peak_ram_mb: float | None = None
@@ -109,9 +116,12 @@ class Experiment:
 
     @property
     def score(self) -> Score | None:
-        """Mean over the scored runs, or None when none was scored."""
-        values = [r.result.score.value for r in self.runs if r.result and r.result.score]
-        return Score(sum(values) / len(values)) if values else None
+        """Mean over the scored runs, verified as far as all of them; None when none was scored."""
+        scores = [r.result.score for r in self.runs if r.result and r.result.score]
+        if not scores:
+            return None
+        challenged = all(score.verified == "challenged" for score in scores)
+        return Score(sum(s.value for s in scores) / len(scores), "challenged" if challenged else "unverified")
 
     @property
     def last(self) -> Result | None:
@@ -158,8 +168,32 @@ class Checkout:
 
 
 @dataclass(frozen=True, slots=True)
+class Exam:
+    """What a run is asked; none of it is within its reach. `seed` chooses positions and replacements."""
+
+    validation: Path
+    training: Path
+    token_bytes: Path
+    row_tokens: int
+    rows: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What came of it. `ready_seconds` is the harness's clock since the spawn; `value` bits per byte."""
+
+    value: float | None = None
+    verified: Literal["unverified", "challenged"] = "unverified"
+    rejected: str = ""
+    detail: str = ""
+    ready_seconds: float | None = None
+    exam_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One run to be started: a command in a prepared folder.
+    """One run to be started: a command in a prepared folder. With `exam`, the harness scores it.
 
     `limit_seconds` is the hard limit by the harness's clock, `budget_seconds` what the run is to train for.
     """
@@ -174,6 +208,7 @@ class Job:
     memory_metric: str
     budget_seconds: float
     limit_seconds: float
+    exam: Exam | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from research_loop.plain import plain
-from research_loop.records import Result, Score
+from research_loop.records import Marks, Result, Score
 
 SUMMARY_KEYS = (
     "val_bpb",
@@ -104,18 +104,24 @@ def conclude(
     metric: str,
     last_loss: float | None = None,
     near_memory_limit: bool = False,
+    marks: Marks | None = None,
 ) -> Result:
     """Outcome, reason, detail, score and exit code of a run; what was measured is for the runner to add.
 
     `summary` holds its lines with a known key, `tail` its last useful lines, `last_loss` the newest training
-    loss in nats. `near_memory_limit` tells a SIGKILL by the kernel for want of memory from any other.
+    loss in nats, `marks` what came of the harness's exam. `near_memory_limit` tells a SIGKILL by the kernel for want
+    of memory from any other.
     """
     if ending.cause == "stop":
         return Result("stopped", detail="stopped by the user", exit_code=ending.code)
     if ending.cause == "end" and ending.code == 0:
+        if marks is not None and marks.rejected:
+            return Result("rejected", f"rejected:{marks.rejected}", marks.detail, exit_code=0)
+        if marks is not None and marks.value is not None:
+            return Result("scored", detail=marks.detail, score=Score(marks.value, marks.verified), exit_code=0)
         verdict = score(summary, metric)
         if isinstance(verdict, Score):
-            return Result("scored", score=verdict, exit_code=0)
+            return Result("scored", detail=marks.detail if marks else "", score=verdict, exit_code=0)
         return Result("crash", verdict.reason, verdict.detail, exit_code=0)
     reason, detail = _why(ending, tail, last_loss, near_memory_limit)
     return Result("crash", reason, detail, exit_code=ending.code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import sys
 import uuid
@@ -21,12 +22,13 @@ from typing import Protocol, Self
 from research_loop import edits, noise
 from research_loop.branch import Branch
 from research_loop.errors import LabError, LedgerError, ProposalError
+from research_loop.exam import set_exam, show_training_data
 from research_loop.lab import CONFIG, Lab, repository_of
 from research_loop.ledger import Ledger, now
 from research_loop.lock import Lock
 from research_loop.pins import check_pins, pin
 from research_loop.plain import plain
-from research_loop.records import Checkout, Experiment, History, Job, Progress, Proposal, Result, Run, Verdict
+from research_loop.records import Checkout, Exam, Experiment, History, Job, Progress, Proposal, Result, Run, Verdict
 from research_loop.runners import Runner
 
 BASE_SEED = 42
@@ -119,6 +121,16 @@ class Session:
 
     # --------------------------------------------------------------------------------------------- submit and pump
 
+    def check_pins(self) -> None:
+        """Raises PinError when the task, a locked file or the data is not the baseline's any more."""
+        check_pins(self.ledger, self.lab, self.repository)
+
+    @property
+    def data_pin(self) -> str | None:
+        """The digest of the baseline's data; None before there is a baseline."""
+        baseline = self.history.baseline
+        return None if baseline is None else self.ledger.noted(f"data:{baseline.n}")
+
     @property
     def room(self) -> bool:
         """Whether another experiment could start now."""
@@ -131,7 +143,7 @@ class Session:
         key = edits.key(files)
         if proposal.parent is not None and not again:
             self._refuse_known(key)
-        check_pins(self.ledger, self.lab, self.repository)
+        self.check_pins()
         self._check_space()
         commit = self._commit(proposal, files)
         what, why, risk = (" ".join(plain(text).split()) for text in (proposal.what, proposal.why, proposal.risk))
@@ -217,13 +229,28 @@ class Session:
         log = self.lab.log_path(n, k)
         log.parent.mkdir(exist_ok=True)
         seconds = config.budget_seconds, config.limit_seconds
-        return Job(n, k, command, work, log, self._environment(n, k), config.metric, config.memory, *seconds)
+        exam = self._exam()
+        environment = self._environment(n, k) | ({"RESEARCH_LOOP_EXAM": "stdin"} if exam else {})
+        return Job(n, k, command, work, log, environment, config.metric, config.memory, *seconds, exam)
+
+    def _exam(self) -> Exam | None:
+        """Other places and other futures for every run, known to nobody before."""
+        if self.lab.config.score == "run":
+            return None
+        exam = set_exam(self.lab.root / "data", seed=secrets.randbits(63))
+        if exam is None:
+            raise LabError(f"{self.lab.root / 'data'}: holds no validation rows to score with: `research-loop prepare`")
+        return exam
 
     def _link(self, name: str, target: Path) -> None:
         source = self.lab.root / name
         if not source.exists():
             raise LabError(f"{source}: lab.toml links it, but it is not there: `research-loop prepare`, or take it out")
-        if not os.path.lexists(target):
+        if os.path.lexists(target):
+            return
+        if self.lab.config.score == "harness" and name == "data":
+            show_training_data(source, target)
+        else:
             target.symlink_to(source)
 
     def _environment(self, n: int, run: int) -> dict[str, str]:
@@ -292,7 +319,8 @@ class Session:
 
     def _warn_of_uncommitted_work(self) -> None:
         """A run sees commits; what the user changed since and did not commit is not in it."""
-        own = {*self.lab.config.editable, *self.lab.config.locked, CONFIG}
+        named = (*self.lab.config.editable, *self.lab.config.locked, CONFIG)
+        own = {os.path.relpath((self.lab.root / path).resolve(), self.lab.root) for path in named} | set(named)
         others = [path for path in self.repository.dirty() if path not in own]
         if others:
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
@@ -342,7 +370,7 @@ class Session:
             watcher.note(text)
 
     def _tell(self, event: Callable[[Watcher], None]) -> None:
-        """A view that cannot be written is said and does not end the night; the next start writes it."""
+        """A view's file that cannot be written is said and does not end the night; the next start writes it."""
         for watcher in self.watchers:
             try:
                 event(watcher)

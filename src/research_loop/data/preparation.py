@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from research_loop.data.sources import collect
+from research_loop.data.sources import collect, intact
 from research_loop.errors import DataError
 from research_loop.lab import Lab
 
@@ -22,15 +22,15 @@ class CountModels:
     bigram_bpb: float
 
 
-def prepare_lab(lab: Lab, *, pinned: bool = False, say: Callable[[str], None] = print) -> CountModels | None:
+def prepare_lab(lab: Lab, *, pinned: str | None = None, say: Callable[[str], None] = print) -> CountModels | None:
     """Gets the documents and packs the rows, or sees in a moment that both are there; a lab without data has none.
 
-    With `pinned` (there is a baseline) prepared rows are taken as they are, wherever their source went. Raises
+    With `pinned`, the digest of a baseline's data, that data is taken as it is, wherever its source went. Raises
     DataError in one line when anything fails; what was finished is kept.
     """
     if lab.config.source is None:
         return None
-    if not pinned or not (lab.shards / "shards.json").exists():
+    if pinned is None or data_digest(lab) != pinned or not intact(lab.shards):
         collect(lab.config.source, lab.shards, num_shards=lab.config.num_shards, say=say)
     if not (lab.root / "prepare.py").exists():
         place = lab.root / "prepare.py"
@@ -84,8 +84,12 @@ def _run_prepare(lab: Lab, say: Callable[[str], None]) -> None:
     ) as process:
         assert process.stdout is not None
         last = ""
-        for line in process.stdout:
-            last = line.rstrip() or last
-            say(line.rstrip())
+        try:
+            for line in process.stdout:
+                last = line.rstrip() or last
+                say(line.rstrip())
+        except BaseException:
+            process.kill()
+            raise
     if process.returncode:
         raise DataError(f"{lab.root / 'prepare.py'}: ended with {process.returncode} ({last}): mend that, start again")

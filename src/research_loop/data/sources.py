@@ -65,6 +65,12 @@ def collect(source: str, folder: Path, *, num_shards: int | None = None, say: Sa
         raise DataError(f"{place}: {error.strerror or error}: check the space left and the permissions") from error
 
 
+def intact(folder: Path) -> bool:
+    """Whether all shards of a finished folder are as they were when it was finished, whatever they were made of."""
+    record = _read(folder / FINISHED)
+    return record is not None and all(_intact(folder, shard) for shard in record["shards"])
+
+
 def _request(source: str, folder: Path, num_shards: int | None) -> Record:
     """All that decides what the shards hold and can be known without network, ready for JSON."""
     if source == "builtin":

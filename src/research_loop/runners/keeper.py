@@ -1,11 +1,12 @@
 """Stands between the harness and one run, and leaves no process of the run behind.
 
-    python -I -S keeper.py LIMIT_SECONDS LC_CTYPE COMMAND...
+    python -I -S keeper.py LIMIT_SECONDS LC_CTYPE STDIN_FD COMMAND...
 
 Standard library only and nothing of ours, so that it starts in some 15 ms. Its standard input is a socket from the
 harness: a byte on it asks for a stop, and its end (the harness was killed) means the same. Its standard output
-and error are the run's. It ends the run when the main process ends, when asked, or at the limit, and then
-says on the socket, in one line of JSON, what happened: {"cause": "end" | "stop" | "limit" | "unstarted",
+and error are the run's, and STDIN_FD becomes the run's standard input (-1: none). It ends the run when the main
+process ends, when asked, or at the limit, and then says on the socket, in one line of JSON, what happened:
+{"cause": "end" | "stop" | "limit" | "unstarted",
 "code": exit code or minus the signal, "peak_mb": largest resident set of one process, "error": why not started}.
 
 On Linux it is a child subreaper: whatever the run forks, setsid or double fork included, becomes its
@@ -53,25 +54,27 @@ def restore(locale: str) -> None:
         os.environ["LC_CTYPE"] = locale
 
 
-def spawn(command: list[str]) -> tuple[int, str]:
+def spawn(command: list[str], stdin: int) -> tuple[int, str]:
     """Start the run in a session of its own: its pid, and why it could not be started ("" when it was)."""
     keeper = os.getpid()
     read, write = os.pipe()  # closed by a successful exec
     pid = os.fork()
     if pid == 0:
         try:
-            become(command, keeper)
+            become(command, stdin, keeper)
         except (OSError, ValueError) as error:
             os.write(write, (getattr(error, "strerror", None) or str(error)).encode())
         finally:
             os._exit(127)
     os.close(write)
+    if stdin >= 0:
+        os.close(stdin)  # its end is the run's alone: when the run is gone, the harness reads that
     trouble = os.read(read, 1000).decode()
     os.close(read)
     return pid, trouble
 
 
-def become(command: list[str], keeper: int) -> None:
+def become(command: list[str], stdin: int, keeper: int) -> None:
     """Turn this fork into the run."""
     os.setsid()
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -79,7 +82,7 @@ def become(command: list[str], keeper: int) -> None:
         os._exit(1)
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # an ignored signal would stay ignored through exec
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(stdin if stdin >= 0 else os.open(os.devnull, os.O_RDONLY), 0)
     os.execvp(command[0], command)
 
 
@@ -104,10 +107,10 @@ def parent_of(pid: str) -> int:
 class Run:
     """The run's main process and, on Linux, all that came of it."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], stdin: int) -> None:
         self.signals = listen()
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-        self.pid, self.error = spawn(command)
+        self.pid, self.error = spawn(command, stdin)
         self.code: int | None = None
         self.peak_mb = 0.0
 
@@ -165,9 +168,9 @@ class Run:
 
 
 def main() -> None:
-    limit_seconds, locale, command = float(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    limit_seconds, locale, stdin, command = float(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]
     restore(locale)
-    run = Run(command)
+    run = Run(command, stdin)
     cause = run.watch(limit_seconds)
     run.kill()
     cause = "unstarted" if run.error else cause

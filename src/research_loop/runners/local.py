@@ -26,6 +26,7 @@ from typing import BinaryIO
 import psutil
 
 from research_loop.errors import RunError
+from research_loop.exam import Examiner
 from research_loop.records import Job, Progress, Result, Run
 from research_loop.runlog import RunLog
 from research_loop.runners import Started
@@ -138,7 +139,12 @@ class _Active:
         self.over = False
         self._token = job.environment.get(RUN_MARKER) or uuid.uuid4().hex
         self._spawned = time.monotonic()
-        self._keeper, self.control, self.output = _start_keeper(job, {**job.environment, RUN_MARKER: self._token})
+        self._examiner = Examiner(job.exam, job.limit_seconds) if job.exam else None
+        environment = {**job.environment, RUN_MARKER: self._token}
+        stdin = self._examiner.theirs.fileno() if self._examiner else -1
+        self._keeper, self.control, self.output = _start_keeper(job, environment, stdin)
+        if self._examiner:
+            self._examiner.theirs.close()  # the run holds it now
         self._process = psutil.Process(self._keeper.pid)
         self.started = Started(self._keeper.pid, self._process.create_time())
         self._log = RunLog(job.log, job.metric, job.memory_metric)
@@ -222,13 +228,15 @@ class _Active:
     def _result(self, ending: Ending, seconds: float) -> Result:
         log, job = self._log, self.job
         near_limit = self._peak_mb > MEMORY_SHARE * _memory_mb()
-        result = conclude(ending, log.summary, log.tail(), job.metric, log.loss, near_limit)
+        marks = self._examiner.marks() if self._examiner else None
+        result = conclude(ending, log.summary, log.tail(), job.metric, log.loss, near_limit, marks)
         summary = read_summary(log.summary, job.metric, job.memory_metric)
         return replace(
             result,
             detail="; ".join(part for part in (result.detail, log.trouble) if part),
             seconds=seconds,
             startup_seconds=log.startup_seconds,
+            ready_seconds=marks.ready_seconds if marks else None,
             training_seconds=summary.get("training_seconds"),
             peak_vram_mb=summary.get(job.memory_metric),
             peak_ram_mb=self._peak_mb or None,
@@ -289,10 +297,12 @@ def _carries(pid: int, lab_id: str) -> bool:
     return False
 
 
-def _start_keeper(job: Job, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
+def _start_keeper(
+    job: Job, environment: dict[str, str], stdin: int
+) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
     """The keeper, our end of its socket and the read end of the run's output; all of it or nothing."""
     locale = environment.get("LC_CTYPE", "")
-    command = [sys.executable, "-I", "-S", str(KEEPER), str(job.limit_seconds), locale, *job.command]
+    command = [sys.executable, "-I", "-S", str(KEEPER), str(job.limit_seconds), locale, str(stdin), *job.command]
     with contextlib.ExitStack() as undo:
         try:
             ours, theirs = socket.socketpair()
@@ -302,7 +312,7 @@ def _start_keeper(job: Job, environment: dict[str, str]) -> tuple[subprocess.Pop
                 undo.callback(os.close, read)
                 with open(write, "wb") as output:
                     _widen(read)
-                    keeper = _spawn(command, theirs, output, job.folder, environment)
+                    keeper = _spawn(command, theirs, output, stdin, job.folder, environment)
         except (OSError, ValueError) as error:
             raise RunError(f"run {job.n}.{job.k} in {job.folder}: cannot start a process there: {error}") from error
         undo.pop_all()
@@ -312,12 +322,18 @@ def _start_keeper(job: Job, environment: dict[str, str]) -> tuple[subprocess.Pop
 
 
 def _spawn(
-    command: list[str], control: socket.socket, output: BinaryIO, folder: Path, environment: dict[str, str]
+    command: list[str],
+    control: socket.socket,
+    output: BinaryIO,
+    stdin: int,
+    folder: Path,
+    environment: dict[str, str],
 ) -> subprocess.Popen[bytes]:
     """The keeper in a session of its own, so that Ctrl-C on the terminal reaches the harness alone."""
     return subprocess.Popen(
         command,
         stdin=control.fileno(),
+        pass_fds=[stdin] if stdin >= 0 else [],
         stdout=output,
         stderr=output,
         cwd=folder,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
+from research_loop import edits
 from research_loop.lab import Lab, make_blank_lab
 
 TRAIN = '''"""Stands in for a training script: waits, reports progress, and scores its constants on a smooth bowl."""
@@ -55,3 +57,8 @@ def make_quick_lab(folder: Path, seconds: float = 1.0, train: str | None = None)
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "-m", "The user's work")
     return make_blank_lab(folder, {"command": ["python", "train.py"], "editable": ["train.py"]}, max(5.0, 2 * seconds))
+
+
+def set_constants(path: Path, values: Mapping[str, object]) -> None:
+    """Rewrites constants of a Python file in place. Raises ProposalError for one that it does not have."""
+    path.write_text(edits.replace(path.read_text(), values))

@@ -13,6 +13,10 @@ from research_loop.records import Experiment, History, Point
 from research_loop.views.live import Live
 
 BARS = "▁▂▃▄▅▆▇█"
+VERIFIED = {
+    "unverified": "unverified: it is the run's own word",
+    "challenged": "challenged: the harness scored it and the model's answers agreed",
+}
 
 
 def number(value: float | None, digits: int = 6) -> str:
@@ -64,7 +68,8 @@ def status(
 ) -> str:
     """`research-loop status`."""
     lines = [f"{place}: {branch}, {len(history.experiments)} experiments, {tally(history)}"]
-    lines += [f"{best(history, config.metric)}, unverified: it is the runs' own word"] if history.champion else []
+    if history.champion and history.champion.score:
+        lines += [f"{best(history, config.metric)}, {VERIFIED[history.champion.score.verified]}"]
     lines += [counts] if counts else []
     if live is not None:
         left = max(0.0, live.budget_seconds - (live.share or 0.0) * live.budget_seconds)

@@ -36,6 +36,7 @@ _PAIRS: Final = 0.2
 _PARTNERS: Final = 4
 _MOST_AT_ONCE: Final = 4
 _FAR_TRIES: Final = 2000
+_MOST_MIXES: Final = 100
 _RISKS: Final[Mapping[tuple[Kind, int], str]] = {
     ("rate", 1): "Instability, a NaN in the worst case.",
     ("rate", -1): "Slower learning.",
@@ -120,7 +121,7 @@ def _ideas(
     options = [_options(values, dial, direction, lessons, rng) for dial, direction in group]
     why = " ".join(_why(dial, direction, lessons) for dial, direction in group)
     risk = " ".join(dict.fromkeys(_RISKS.get((dial.kind, direction), _SMALL_RISK) for dial, direction in group))
-    for new in itertools.product(*options):
+    for new in itertools.islice(itertools.product(*options), _MOST_MIXES):
         changes = {dial.name: put(values, dial, value) for (dial, _), value in zip(group, new, strict=True)}
         settled = rules.settle(values, changes, sequence_length)
         if settled:

@@ -1,0 +1,270 @@
+"""The harness asks a model that trained, and believes what survives its questions."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from research_loop.exam import Channel, examine, set_exam, show_training_data
+from research_loop.lab import Lab, open_lab
+from research_loop.loop import ensure_baseline
+from research_loop.records import Exam, Marks, Proposal
+from research_loop.runners.local import LocalRunner
+from research_loop.session import Session
+
+Tensor = torch.Tensor
+
+
+@pytest.fixture(scope="module")
+def exam(gpt_lab: Lab) -> Exam:
+    found = set_exam(gpt_lab.root / "data", seed=5)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def model(train: ModuleType, prepare: ModuleType) -> Iterator[torch.nn.Module]:
+    """A model of two seconds' training: its predictions are sharp enough to leak something."""
+    torch.manual_seed(1)
+    made = train.GPT(1024)
+    optimizer = train.Optimizer(made)
+    batches = prepare.make_dataloader(prepare.Tokenizer.from_directory(), 8, 256, "train")
+    for step in range(30):
+        x, y, _ = next(batches)
+        made(x, y).backward()
+        optimizer.step(0.2, step)
+    yield made.eval()
+
+
+def marks_of(prepare: ModuleType, model: Any, exam: Exam, batch: int = 4) -> Marks:
+    """The exam over a real socket, the model's side in a thread."""
+    ours, theirs = socket.socketpair()
+    said: list[float] = []
+    run = threading.Thread(target=lambda: said.append(prepare.answer_harness(model, batch, theirs.fileno())))
+    with ours, theirs, torch.no_grad():
+        torch.set_grad_enabled(False)
+        run.start()
+        marks = examine(ours, exam, time.monotonic(), 30)
+        run.join()
+    assert said == [marks.value] or (marks.value is None and said[0] != said[0])
+    return marks
+
+
+class Wrapped(torch.nn.Module):
+    """A model whose answers somebody has tampered with."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.model(x)  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor, y: Tensor | None = None, reduction: str = "none") -> Tensor:
+        logits = self.logits(x)
+        if y is None:
+            return logits
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction=reduction)
+
+
+def test_an_honest_model_is_challenged_and_scored_as_by_hand(
+    prepare: ModuleType,
+    model: torch.nn.Module,
+    exam: Exam,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    by_hand = prepare.evaluate_bpb(model, prepare.Tokenizer.from_directory(), 4)
+    for batch in (1, 4, 7):
+        marks = marks_of(prepare, model, exam, batch)
+        assert (marks.verified, marks.rejected) == ("challenged", "")
+        assert marks.value == pytest.approx(by_hand, rel=1e-3)
+
+
+class Zero(Wrapped):
+    """Its loss is what it likes."""
+
+    def forward(self, x: Tensor, y: Tensor | None = None, reduction: str = "none") -> Tensor:
+        return self.logits(x) if y is None else torch.zeros(y.numel())
+
+
+class Targets(Wrapped):
+    """Knows the answer when it is given."""
+
+    def forward(self, x: Tensor, y: Tensor | None = None, reduction: str = "none") -> Tensor:
+        loss = super().forward(x, y, reduction)
+        return loss if y is None else loss * 0.8
+
+
+class Unnormalised(Wrapped):
+    """Probabilities that sum to more than one."""
+
+    def forward(self, x: Tensor, y: Tensor | None = None, reduction: str = "none") -> Tensor:
+        loss = super().forward(x, y, reduction)
+        return loss if y is None else loss - 0.1
+
+
+class NextToken(Wrapped):
+    """Reads the next token off its input."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        logits = self.model(x).clone()
+        logits[:, :-1].scatter_add_(2, x[:, 1:, None], torch.full_like(x[:, 1:, None], 3.0, dtype=logits.dtype))
+        return logits  # type: ignore[no-any-return]
+
+
+class BlockSummary(Wrapped):
+    """Every position sees which tokens its block of 64 holds, those to come included."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        logits = self.model(x).clone()
+        for start in range(0, x.size(1), 64):
+            block = x[:, start : start + 64]
+            held = torch.zeros(len(x), logits.size(-1)).scatter_(1, block, 1.0)
+            logits[:, start : start + 64] += held[:, None]
+        return logits  # type: ignore[no-any-return]
+
+
+class LastToken(Wrapped):
+    """A far leak: the row's last token colours every position."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        logits = self.model(x).clone()
+        return logits + 0.5 * torch.nn.functional.one_hot(x[:, -1:], logits.size(-1))  # type: ignore[no-any-return]
+
+
+class Drifting(Wrapped):
+    """Changes with every call, as one that trains on what it is asked would."""
+
+    calls = 0
+
+    def logits(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.model(x) * (1 + 0.05 * self.calls)  # type: ignore[no-any-return]
+
+
+class NotFinite(Wrapped):
+    def forward(self, x: Tensor, y: Tensor | None = None, reduction: str = "none") -> Tensor:
+        return self.logits(x) if y is None else torch.full((y.numel(),), torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("cheat", "check"),
+    [
+        *((Zero, "loss"), (Targets, "loss"), (Unnormalised, "loss"), (NextToken, "loss")),
+        *((BlockSummary, "look-ahead"), (LastToken, "look-ahead"), (Drifting, "look-ahead"), (NotFinite, "nan")),
+    ],
+)
+def test_a_model_that_cheats_is_rejected_by_name(
+    prepare: ModuleType,
+    model: torch.nn.Module,
+    exam: Exam,
+    cheat: Callable[[torch.nn.Module], Wrapped],
+    check: str,
+) -> None:
+    marks = marks_of(prepare, cheat(model), exam)
+    assert marks.rejected == check and marks.verified == "unverified"
+    assert marks.detail
+
+
+def test_a_model_without_logits_is_unverified_and_says_so(
+    prepare: ModuleType,
+    model: torch.nn.Module,
+    exam: Exam,
+) -> None:
+    class LossOnly(Wrapped):
+        def forward(self, x: Tensor, y: Tensor | None = None, reduction: str = "none") -> Tensor:
+            if y is None:
+                raise TypeError("targets are needed")
+            return super().forward(x, y, reduction)
+
+    marks = marks_of(prepare, LossOnly(model), exam)
+    assert marks.value is not None and marks.verified == "unverified" and not marks.rejected
+    assert "gives no logits" in marks.detail
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"hello\n",
+        b'{"bytes": 1e99}\n',
+        b'{"bytes": -1}\n',
+        b"[]\n",
+        b"x" * 10_000,
+        b'{"bytes": 0}\n{"bytes": 4}\nabcd',
+    ],
+)
+def test_a_run_that_talks_nonsense_or_ends_gets_no_marks(exam: Exam, answer: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.sendall(answer)
+        theirs.shutdown(socket.SHUT_WR)
+        marks = examine(ours, exam, time.monotonic(), 2)
+        theirs.close()
+    assert marks.value is None and marks.verified == "unverified" and marks.detail
+
+
+def test_a_run_that_never_answers_is_given_up_in_time(exam: Exam) -> None:
+    ours, theirs = socket.socketpair()
+    start = time.monotonic()
+    with ours, theirs:
+        assert "did not answer in time" in examine(ours, exam, start, 0.2).detail
+    assert time.monotonic() - start < 5
+
+
+def test_a_message_larger_than_asked_for_is_not_read(exam: Exam) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(json.dumps({"bytes": 10**12}).encode() + b"\n")
+        with pytest.raises(Exception, match="1000000000000 bytes where 8 at most"):
+            Channel(ours, 1.0).receive(most_bytes=8)
+
+
+def test_no_validation_text_is_in_a_runs_data(gpt_lab: Lab, tmp_path: Path) -> None:
+    show_training_data(gpt_lab.root / "data", tmp_path / "data")
+    names = sorted(path.name for path in (tmp_path / "data").iterdir())
+    assert "train_256.u16" in names and "tokenizer.json" in names
+    assert not any(name.startswith("val_") for name in names)
+    shards = sorted((tmp_path / "data" / "shards").iterdir())
+    assert [path.stat().st_size > 0 for path in shards] == [True] * (len(shards) - 1) + [False]
+
+
+CHEATS_AT_THE_END = 'print("---\\nval_bpb:          0.100000")\n'
+
+
+def test_the_loop_keeps_what_was_challenged_and_not_what_only_prints(gpt_lab: Lab) -> None:
+    lab = open_lab(gpt_lab.root)
+    with Session(lab, LocalRunner()) as session:
+        baseline = ensure_baseline(session)
+        assert baseline is not None and baseline.score is not None and baseline.score.verified == "challenged"
+        assert baseline.last is not None and baseline.last.ready_seconds is not None
+        assert 1.0 < baseline.last.ready_seconds < baseline.last.seconds
+        fake = session.close(Proposal({"train.py": CHEATS_AT_THE_END.encode()}, "only prints", parent=baseline.n))
+        assert fake.verdict is not None and (fake.verdict.kind, fake.verdict.reason) == ("discard", "unverified")
+        source = session.open().files["train.py"].decode()
+        peeking = source.replace("is_causal=True", "is_causal=False")
+        assert peeking != source
+        ahead = session.close(Proposal({"train.py": peeking.encode()}, "sees the future", parent=baseline.n))
+        assert ahead.verdict is not None
+        assert (ahead.verdict.kind, ahead.verdict.reason) == ("discard", "rejected:look-ahead")
+        assert session.history.champion == baseline
+
+
+def test_positions_and_futures_differ_from_run_to_run(gpt_lab: Lab) -> None:
+    exam = set_exam(gpt_lab.root / "data", seed=1)
+    assert exam is not None and replace(exam, seed=2) != exam
+    assert os.environ.get("RESEARCH_LOOP_EXAM") is None and sys.modules["prepare"] is not None
+    assert np.load(exam.token_bytes).shape == (1024,)
