@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from research_loop import noise
 from research_loop.exam import Channel, examine, set_exam, show_training_data
 from research_loop.lab import Lab, open_lab
 from research_loop.loop import ensure_baseline
@@ -245,7 +246,10 @@ def test_no_validation_text_is_in_a_runs_data(gpt_lab: Lab, tmp_path: Path) -> N
 CHEATS_AT_THE_END = 'print("---\\nval_bpb:          0.100000")\n'
 
 
-def test_the_loop_keeps_what_was_challenged_and_not_what_only_prints(gpt_lab: Lab) -> None:
+def test_the_loop_keeps_what_was_challenged_and_not_what_only_prints(
+    gpt_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(noise, "START_MARGIN_SECONDS", 3.0)
     lab = open_lab(gpt_lab.root)
     with Session(lab, LocalRunner()) as session:
         baseline = ensure_baseline(session)
@@ -260,6 +264,10 @@ def test_the_loop_keeps_what_was_challenged_and_not_what_only_prints(gpt_lab: La
         ahead = session.close(Proposal({"train.py": peeking.encode()}, "sees the future", parent=baseline.n))
         assert ahead.verdict is not None
         assert (ahead.verdict.kind, ahead.verdict.reason) == ("discard", "rejected:look-ahead")
+        longer = source.replace("while trained < TIME_BUDGET", "while trained < 9 * TIME_BUDGET")
+        assert longer != source
+        late = session.close(Proposal({"train.py": longer.encode()}, "trains for longer", parent=baseline.n))
+        assert late.verdict is not None and (late.verdict.kind, late.verdict.reason) == ("discard", "overtime")
         assert session.history.champion == baseline
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from research_loop.noise import Direction, better, judge
+from research_loop.noise import Direction, allowed_ready_seconds, better, judge
 from research_loop.records import Experiment, Result, Run, Score, Verdict
 
 
@@ -60,6 +60,35 @@ def test_a_run_that_was_stopped_or_lost_asks_for_another(outcome: str) -> None:
     assert judge(experiment(1, Result(outcome)), CHAMPION, "val_bpb", "lower", 0.0) is None  # type: ignore[arg-type]
     again = judge(experiment(1, Result(outcome), scored(0.5)), CHAMPION, "val_bpb", "lower", 0.0)  # type: ignore[arg-type]
     assert again is not None and again.kind == "keep"
+
+
+def ready(seconds: float | None, value: float = 0.5) -> Result:
+    return Result("scored", score=Score(value), ready_seconds=seconds)
+
+
+def test_the_baseline_sets_how_long_a_run_may_take_until_it_is_scored() -> None:
+    assert allowed_ready_seconds(experiment(0, ready(24.0), kept=True), 20.0) == 20 + 1.25 * 4 + 15
+    assert allowed_ready_seconds(experiment(0, ready(18.0), kept=True), 20.0) == 35
+    assert allowed_ready_seconds(experiment(0, ready(None), kept=True), 20.0) == math.inf
+    assert allowed_ready_seconds(None, 20.0) == math.inf
+
+
+@pytest.mark.parametrize(("seconds", "kind"), [(39.0, "keep"), (41.0, "discard"), (None, "keep")])
+def test_a_run_that_took_too_long_is_not_kept_however_good(seconds: float | None, kind: str) -> None:
+    verdict = judge(experiment(1, ready(seconds)), CHAMPION, "val_bpb", "lower", 0.0, allowed_seconds=40.0)
+    assert verdict is not None and verdict.kind == kind
+    assert kind == "keep" or (verdict.reason == "overtime" and "41.0 s" in verdict.detail)
+
+
+def test_a_runs_own_word_does_not_beat_a_challenged_champion() -> None:
+    challenged = experiment(0, Result("scored", score=Score(1.0, "challenged")), kept=True)
+    verdict = judge(experiment(1, scored(0.5)), challenged, "val_bpb", "lower", 0.0)
+    assert verdict is not None and (verdict.kind, verdict.reason) == ("discard", "unverified")
+
+
+def test_what_the_harness_rejects_is_discarded_with_the_check() -> None:
+    verdict = judge(experiment(1, Result("rejected", "rejected:loss", "off")), CHAMPION, "val_bpb", "lower", 0.0)
+    assert verdict is not None and (verdict.kind, verdict.reason, verdict.detail) == ("discard", "rejected:loss", "off")
 
 
 def test_several_runs_are_judged_by_their_mean() -> None:

@@ -282,7 +282,9 @@ class Session:
 
     def _judge(self, experiment: Experiment) -> list[Experiment]:
         config = self.lab.config
-        verdict = noise.judge(experiment, self.history.champion, config.metric, config.direction, now())
+        allowed = noise.allowed_ready_seconds(self.history.baseline, config.budget_seconds)
+        champion = self.history.champion
+        verdict = noise.judge(experiment, champion, config.metric, config.direction, now(), allowed)
         if verdict is None:
             self._queue.append(experiment.n)
             return []
