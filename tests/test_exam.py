@@ -19,11 +19,13 @@ import pytest
 import torch
 
 from research_loop import noise
+from research_loop.errors import SandboxError
 from research_loop.exam import Channel, examine, set_exam, show_training_data
 from research_loop.lab import Lab, open_lab
 from research_loop.loop import ensure_baseline
 from research_loop.records import Exam, Marks, Proposal
 from research_loop.runners.local import LocalRunner
+from research_loop.sandbox import choose
 from research_loop.session import Session
 
 Tensor = torch.Tensor
@@ -269,6 +271,42 @@ def test_the_loop_keeps_what_was_challenged_and_not_what_only_prints(
         late = session.close(Proposal({"train.py": longer.encode()}, "trains for longer", parent=baseline.n))
         assert late.verdict is not None and (late.verdict.kind, late.verdict.reason) == ("discard", "overtime")
         assert session.history.champion == baseline
+
+
+NOSY = """
+from pathlib import Path
+lab = Path({lab!r})
+for name in ("results.tsv", "train.py", ".git/HEAD", "data/tokenizer.json", "data/train_256.u16"):
+    try:
+        (lab / name).write_text("changed")
+    except OSError:
+        pass
+for name in (".research-loop/ledger.sqlite", "data/val_256.u16", "data/shards/shard_00001.parquet", "lab.toml"):
+    try:
+        print("READ", name, len((lab / name).read_bytes()))
+    except OSError:
+        pass
+print("val_bpb: 0.5")
+"""
+
+
+def test_a_contained_run_reaches_neither_the_validation_text_nor_the_lab(gpt_lab: Lab) -> None:
+    try:
+        choose("auto")
+    except SandboxError as error:
+        pytest.skip(str(error))
+    lab = open_lab(gpt_lab.root)
+    (lab.root / "results.tsv").touch()
+    names = ("results.tsv", "train.py", "data/tokenizer.json", ".git/HEAD")
+    before = {name: (lab.root / name).read_bytes() for name in names}
+    with Session(lab, LocalRunner()) as session:
+        baseline = ensure_baseline(session)
+        assert baseline is not None
+        code = NOSY.format(lab=str(lab.root))
+        nosy = session.close(Proposal({"train.py": code.encode()}, "looks around", parent=baseline.n))
+    log = lab.log_path(nosy.n, 0).read_text()
+    assert "READ" not in log and "val_bpb: 0.5" in log
+    assert {name: (lab.root / name).read_bytes() for name in before} == before
 
 
 def test_positions_and_futures_differ_from_run_to_run(gpt_lab: Lab) -> None:

@@ -189,6 +189,18 @@ def test_a_discarded_try_that_a_kill_interrupted_is_put_back_when_it_is_decided(
     assert (lab.root / "train.py").read_bytes() == champion["train.py"]
 
 
+def test_a_file_that_the_user_edits_is_said_at_a_keep_and_nothing_at_a_discard(lab: Lab) -> None:
+    notes = Notes()
+    with session_of(lab, 1, notes) as session:
+        ensure_baseline(session)
+        session.close(edited(session.open(), "DEPTH = 8", "DEPTH = 7"))
+        assert notes.said == []
+        proposal = edited(session.open(), "DEPTH = 8", "DEPTH = 10")
+        (lab.root / "train.py").write_text("# half an idea\n")
+        session.close(proposal)
+    assert len(notes.said) == 1 and notes.said[0].startswith("train.py was edited meanwhile")
+
+
 def test_a_missing_train_py_does_not_end_the_night(lab: Lab) -> None:
     with session_of(lab) as session:
         ensure_baseline(session)

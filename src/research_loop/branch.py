@@ -76,7 +76,9 @@ class Branch:
         if tip == champion.commit:
             return
         if len(kept) > 1:
-            self._replace_files(kept[-2], champion)
+            for path in self._replace_files(kept[-2], champion):
+                cure = f"`research-loop restore {champion.n}` has the champion's"
+                self._note(f"{path} was edited meanwhile and is left as it is: {cure}")
         if tip in {e.commit for e in kept}:
             self._repository.point(self.ref, champion.commit, tip)
         else:
@@ -88,20 +90,20 @@ class Branch:
         if champion is not None:
             self._replace_files(tried, champion)
 
-    def _replace_files(self, old: Experiment, new: Experiment) -> None:
-        """Each editable file that is still `old`'s becomes `new`'s; one that was edited since or is gone stays so."""
+    def _replace_files(self, old: Experiment, new: Experiment) -> list[str]:
+        """Each editable file that is still `old`'s becomes `new`'s; one that was edited since or is gone stays so and
+        is returned."""
         old_files = self._repository.files(old.commit, self._lab.config.editable)
         new_files = self._repository.files(new.commit, self._lab.config.editable)
+        edited = []
         for path, data in old_files.items():
             present = self._lab.root / path
-            if data == new_files[path]:
-                continue
-            if present.is_file() and present.read_bytes() == data:
+            found = present.read_bytes() if present.is_file() else None
+            if found == data:
                 self._lab.write({path: new_files[path]})
-            else:
-                self._note(
-                    f"{path} was edited meanwhile: left as it is; `research-loop restore {new.n}` has the champion's"
-                )
+            elif found != new_files[path]:
+                edited.append(path)
+        return edited
 
     def _point(self, ref: str, commit: str) -> None:
         tip = self._repository.tip(ref)

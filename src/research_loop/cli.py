@@ -7,9 +7,9 @@ import json
 import shlex
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -79,6 +79,7 @@ def run(
     once, and that experiment is run again at the next start.
     """
     from research_loop.loop import Limits, run_loop
+    from research_loop.signals import Signals
 
     limits = Limits(experiments, None if hours is None else hours * 3600)
     root, wish = _folder(lab), _wish(data, num_shards, train, budget, profile)
@@ -90,7 +91,7 @@ def run(
     editor = _proposer(opened, proposer)
     with _view(opened) as view, _session(opened, view) as session:
         _prepare(session)
-        with _Signals(session):
+        with Signals(session):
             ended = run_loop(session, editor, limits)
         best = (
             f" the best code is branch {session.branch.name} in {plain(str(opened.root))};"
@@ -160,6 +161,7 @@ def try_(
     What was tried stays in its ref, whatever the verdict: `research-loop restore N` brings it back.
     """
     from research_loop.records import Proposal
+    from research_loop.signals import Signals
 
     opened = _open(_folder(lab))
     files = opened.read(opened.config.editable)
@@ -167,7 +169,7 @@ def try_(
         if session.history.champion is None:
             raise LabError(f"{opened.root}: has no baseline yet: `research-loop run --experiments 1` makes it first")
         _prepare(session)
-        with _Signals(session):
+        with Signals(session):
             proposal = Proposal(files, what, why, risk, "user", session.history.champion.n)
             experiment = session.close(proposal, again=again)
     if experiment.verdict is None:
@@ -230,6 +232,24 @@ def restore(
     saved = _save_untried(opened, files)
     opened.write(files)
     print(f"{', '.join(files)}: as in experiment {n}" + (f"; before: {saved}" if saved else ""))
+
+
+@app.command()
+def doctor(
+    lab: LabArgument = None,
+    sandbox: Annotated[str, typer.Option("--sandbox", help="auto, bubblewrap, landlock or none")] = "auto",
+) -> None:
+    """Try from inside what a run could do to this machine; a table of what the sandbox holds, and cures."""
+    from research_loop.doctor import examine, table
+    from research_loop.sandbox import choose
+
+    root = _folder(lab)
+    backend = choose(sandbox)
+    with tempfile.TemporaryDirectory() as place:
+        probes = examine(backend, root.resolve() if (root / "lab.toml").exists() else Path(place))
+    print(f"{backend.name}:\n{table(probes)}")
+    if not all(probe.held for probe in probes):
+        raise typer.Exit(1)
 
 
 def main() -> None:
@@ -374,27 +394,3 @@ def _save_untried(lab: Lab, wanted: dict[str, bytes]) -> Path | None:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
     return folder
-
-
-class _Signals:
-    """Ctrl-C finishes the experiment in flight, a second one ends it; SIGTERM and a closed terminal end it at once.
-
-    The handler only sets flags: the loop may be in the middle of a print or of a spawn.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup says: stay
-                self._before[number] = signal.signal(number, self._handle)
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._session.halted = self._session.stopping or number != signal.SIGINT
-        self._session.stopping = True

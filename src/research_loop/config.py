@@ -18,6 +18,7 @@ from research_loop.plain import plain
 Check = Callable[[Any], bool]
 
 
+SANDBOXES = ("auto", "bubblewrap", "landlock", "none")
 LONGEST_SECONDS = 30 * 24 * 3600
 
 
@@ -51,6 +52,7 @@ KEYS: dict[str, dict[str, tuple[str, Check]]] = {
         "metric": ('a name printed as "name: value", like "val_bpb"', _is_name),
         "direction": ('"lower" or "higher"', lambda v: v in ("lower", "higher")),
         "score": ('"run" (its own word) or "harness" (asked and challenged)', lambda v: v in ("run", "harness")),
+        "sandbox": ('"auto", "bubblewrap", "landlock" or "none"', lambda v: v in SANDBOXES),
         "memory": ('a name printed as "name: value", like "peak_vram_mb"', _is_name),
     },
     "budget": {
@@ -85,6 +87,7 @@ class LabConfig:
     metric: str = "val_bpb"
     direction: Literal["lower", "higher"] = "lower"
     score: Literal["run", "harness"] = "run"
+    sandbox: str = "none"
     memory: str = "peak_vram_mb"
     budget_seconds: float = 300.0
     limit_seconds: float = 600.0

@@ -12,6 +12,7 @@ a traceback is a bug of ours.
     ├── GitError         git is missing or refused
     ├── LedgerError      the ledger cannot be read or written
     ├── ProposalError    a proposal that is not worth a run: does not parse, unchanged, tried before
+    ├── SandboxError     a run cannot be contained as asked for
     └── RunError         a run could not be started (a run that fails is a result, not an error)
 """
 
@@ -54,6 +55,10 @@ class LedgerError(ResearchLoopError):
 
 class ProposalError(ResearchLoopError):
     """A proposal that is not worth a run."""
+
+
+class SandboxError(ResearchLoopError):
+    """A run cannot be contained as asked for."""
 
 
 class RunError(ResearchLoopError):

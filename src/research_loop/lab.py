@@ -178,6 +178,7 @@ def _tables(wish: Wish, chosen: Mapping[str, Any], seconds: int) -> dict[str, di
             "metric": "val_bpb",
             "direction": "lower",
             "score": chosen["score"],
+            "sandbox": chosen["sandbox"],
             "memory": "peak_vram_mb",
         },
         "budget": {"seconds": seconds, "limit_seconds": max(2 * seconds, seconds + int(chosen["startup_seconds"]))},

@@ -9,34 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
-import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Protocol, Self
 
 from research_loop import edits, noise
 from research_loop.branch import Branch
 from research_loop.errors import LabError, LedgerError, ProposalError
-from research_loop.exam import set_exam, show_training_data
+from research_loop.jobs import JobMaker
 from research_loop.lab import CONFIG, Lab, repository_of
 from research_loop.ledger import Ledger, now
 from research_loop.lock import Lock
 from research_loop.pins import check_pins, pin
 from research_loop.plain import plain
-from research_loop.records import Checkout, Exam, Experiment, History, Job, Progress, Proposal, Result, Run, Verdict
+from research_loop.records import Checkout, Experiment, History, Job, Progress, Proposal, Result, Run, Verdict
 from research_loop.runners import Runner
 
 BASE_SEED = 42
 LOST_RUNS_ALLOWED = 3
 MIN_FREE_MB = 100
 RESERVE_BYTES = 2**20
-PASSED_ON = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH"}
-PASSED_ON_PREFIXES = ("LC_", "LD_", "CUDA_", "NVIDIA_", "TORCH", "PYTORCH_", "TRITON_", "OMP_", "MKL_", "XDG_")
 
 
 class Watcher(Protocol):
@@ -70,6 +65,7 @@ class Session:
             self.ledger = Ledger(lab.ledger_path)
             self.branch = Branch(lab, self.repository, self.ledger, self.note)
             check_pins(self.ledger, lab, self.repository, data=False)
+            self.jobs = JobMaker(lab, self.repository, self._mark(), self.note)
             self._recover()
         except BaseException:
             self._lock.release()
@@ -84,7 +80,7 @@ class Session:
             last.callback(self._lock.release)
             last.callback(self.ledger.close)
             last.callback(self._tell, lambda watcher: watcher.closed())
-            last.callback(self._remove_folders)
+            last.callback(self.jobs.clear)
             last.callback(self.runner.close)
             self.runner.stop()
             while self.runner.running:
@@ -213,58 +209,18 @@ class Session:
         experiment = self.ledger.experiment(n)
         if experiment.parent is None:
             pin(self.ledger, self.lab, experiment)
-        job = self._job(experiment, k=len(experiment.runs))
+        job = self.jobs.make(experiment, len(experiment.runs), BASE_SEED)
         started = self.runner.start(job)
         run = Run(n, job.k, BASE_SEED, now(), started.keeper_pid, started.keeper_create_time)
         self._recorded(lambda: self.ledger.start_run(run))
         self._tell(lambda watcher: watcher.started(experiment, run))
-
-    def _job(self, experiment: Experiment, k: int) -> Job:
-        """A folder of the run's own with the experiment's commit in it, and the links that lab.toml names."""
-        config, n = self.lab.config, experiment.n
-        work = self.repository.export(experiment.commit, self.lab.state / "runs" / f"{n}.{k}")
-        for name in config.link:
-            self._link(name, work / name)
-        command = (sys.executable if config.command[0] == "python" else config.command[0], *config.command[1:])
-        log = self.lab.log_path(n, k)
-        log.parent.mkdir(exist_ok=True)
-        seconds = config.budget_seconds, config.limit_seconds
-        exam = self._exam()
-        environment = self._environment(n, k) | ({"RESEARCH_LOOP_EXAM": "stdin"} if exam else {})
-        return Job(n, k, command, work, log, environment, config.metric, config.memory, *seconds, exam)
-
-    def _exam(self) -> Exam | None:
-        """Other places and other futures for every run, known to nobody before."""
-        if self.lab.config.score == "run":
-            return None
-        exam = set_exam(self.lab.root / "data", seed=secrets.randbits(63))
-        if exam is None:
-            raise LabError(f"{self.lab.root / 'data'}: holds no validation rows to score with: `research-loop prepare`")
-        return exam
-
-    def _link(self, name: str, target: Path) -> None:
-        source = self.lab.root / name
-        if not source.exists():
-            raise LabError(f"{source}: lab.toml links it, but it is not there: `research-loop prepare`, or take it out")
-        if os.path.lexists(target):
-            return
-        if self.lab.config.score == "harness" and name == "data":
-            show_training_data(source, target)
-        else:
-            target.symlink_to(source)
-
-    def _environment(self, n: int, run: int) -> dict[str, str]:
-        """An allow-list: a run has no business with the user's keys."""
-        kept = {k: v for k, v in os.environ.items() if k in PASSED_ON or k.startswith(PASSED_ON_PREFIXES)}
-        marks = {"RESEARCH_LOOP_LAB": self._mark, "RESEARCH_LOOP_RUN": f"{self._mark}.{n}.{run}"}
-        return {**kept, **marks, "PYTHONUNBUFFERED": "1", "RESEARCH_LOOP_SEED": str(BASE_SEED)}
 
     def _progressed(self, progress: Progress) -> None:
         self._tell(lambda watcher: watcher.progressed(progress))
 
     def _finish(self, job: Job, result: Result) -> list[Experiment]:
         experiment = self._recorded(lambda: self.ledger.finish_run(job.n, job.k, result))
-        shutil.rmtree(self.lab.state / "runs" / f"{job.n}.{job.k}", ignore_errors=True)
+        self.jobs.clear(job)
         self._show_log(job)
         return [] if result.outcome == "stopped" else self._judge(experiment)
 
@@ -304,19 +260,18 @@ class Session:
 
     def _recover(self) -> None:
         """Brings everything in line with the ledger, however the last session ended."""
-        if self.ledger.noted("lab_id") is None:
-            self.ledger.note("lab_id", uuid.uuid4().hex)
         self._end_lost_runs()
-        self._remove_folders()
+        self.jobs.clear()
         self.branch.recover(self.history.experiments)
         self._tell(lambda watcher: watcher.opened(self.history))
         self._warn_of_uncommitted_work()
         for experiment in self.history.open:
             self._take_up(experiment)
 
-    @property
     def _mark(self) -> str:
         """In the environment of every process of this lab; a copy of the lab in another folder has its own."""
+        if self.ledger.noted("lab_id") is None:
+            self.ledger.note("lab_id", uuid.uuid4().hex)
         return hashlib.sha256(f"{self.ledger.noted('lab_id')} {self.lab.root}".encode(errors="replace")).hexdigest()
 
     def _warn_of_uncommitted_work(self) -> None:
@@ -330,7 +285,7 @@ class Session:
 
     def _end_lost_runs(self) -> None:
         unfinished = [run for e in self.history.open for run in e.runs if run.result is None]
-        self.runner.recover(unfinished, self._mark)
+        self.runner.recover(unfinished, self._mark())
         for run in unfinished:
             lost = Result("lost", "lost", "the harness ended before the run did", seconds=now() - run.started_at)
             self.ledger.finish_run(run.n, run.k, lost)
@@ -360,11 +315,8 @@ class Session:
                 raise
             (self.lab.state / "reserve").unlink(missing_ok=True)
             if self.runner.running == 0:
-                self._remove_folders()
+                self.jobs.clear()
             return append()
-
-    def _remove_folders(self) -> None:
-        shutil.rmtree(self.lab.state / "runs", ignore_errors=True)
 
     def note(self, text: str) -> None:
         """Says something to whoever watches."""

@@ -82,7 +82,9 @@ def become(command: list[str], stdin: int, keeper: int) -> None:
         os._exit(1)
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # an ignored signal would stay ignored through exec
-    os.dup2(stdin if stdin >= 0 else os.open(os.devnull, os.O_RDONLY), 0)
+    given = stdin if stdin >= 0 else os.open(os.devnull, os.O_RDONLY)
+    os.dup2(given, 0)
+    os.close(given)
     os.execvp(command[0], command)
 
 

@@ -1,0 +1,369 @@
+"""Contained runs as real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from research_loop import sandbox
+from research_loop.runners.local import LAB_MARKER, LocalRunner
+from research_loop.sandbox import Backend, SandboxError, Spec, choose, scratch_of
+from research_loop.sandbox_launch import own_group
+from runs import DAEMONS, finish, first_line, harness, linux, make_job, marked, until
+
+pytestmark = linux
+SOURCE = Path(sandbox.__file__).parent
+
+
+@pytest.fixture(params=["bubblewrap", "landlock"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    try:
+        return choose(request.param)
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run's folder in a lab, with a link to the lab's data."""
+    lab = tmp_path / "lab"
+    run = lab / ".research-loop" / "runs" / "7.0"
+    run.mkdir(parents=True)
+    (lab / "data").mkdir()
+    (lab / "data" / "shard").write_text("rows")
+    (lab / "results.tsv").write_text("secret")
+    (run / "train.py").write_text("")
+    (run / "data").symlink_to(lab / "data")
+    return run
+
+
+def inside(backend: Backend, folder: Path, code: str, *arguments: object, **spec: object) -> object:
+    """What the code prints as JSON from inside."""
+    done = start(backend, folder, code, *arguments, **spec)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def start(
+    backend: Backend, folder: Path, code: str, *arguments: object, **spec: object
+) -> subprocess.CompletedProcess[str]:
+    given = Spec(folder, readable=(folder.parents[2] / "data",), scratch_mb=16)
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    argv, environment = backend.wrap(command, replace(given, **spec), {"PATH": os.defpath, "WANTED": "yes"})  # type: ignore[arg-type]
+    return subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, timeout=30)
+
+
+# ------------------------------------------------------------------------------------------------------- contained
+
+
+def test_a_run_sees_its_folder_and_its_data_and_not_the_lab(backend: Backend, folder: Path) -> None:
+    code = """
+        import json, os, sys
+        lab = sys.argv[1]
+        def can(path):
+            try:
+                open(path).close()
+                return True
+            except OSError:
+                return False
+        names = ("train.py", "data/shard", lab + "/data/shard", lab + "/results.tsv", "/etc/shadow")
+        print(json.dumps([os.getcwd(), *map(can, names)]))
+    """
+    assert inside(backend, folder, code, folder.parents[2]) == [str(folder), True, True, True, False, False]
+
+
+def test_descriptors_environment_and_exit_code_go_through(backend: Backend, folder: Path) -> None:
+    code = "import os, sys; os.write(0, os.read(0, 9) + os.environ['WANTED'].encode()); sys.exit(7)"
+    argv, environment = backend.wrap([sys.executable, "-c", code], Spec(folder), {"PATH": os.defpath, "WANTED": "yes"})
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        run = subprocess.Popen(argv, env=environment, cwd=folder, stdin=theirs.fileno())
+        theirs.close()
+        ours.settimeout(20)
+        ours.send(b"hello ")
+        assert ours.recv(20) == b"hello yes"
+        assert run.wait(20) == 7
+        assert ours.recv(1) == b"", "nobody holds the run's end once it is gone"
+
+
+def test_a_run_inherits_no_other_descriptor(backend: Backend, folder: Path) -> None:
+    code = """
+        import json, os
+        kinds = [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if int(n) > 2 and
+                 os.path.exists(f"/proc/self/fd/{n}")]
+        print(json.dumps([kind for kind in kinds if not kind.startswith("/proc/")]))
+    """
+    assert inside(backend, folder, code) == []
+
+
+def test_what_loads_other_code_is_not_passed_on(backend: Backend, folder: Path) -> None:
+    given = {"PYTHONPATH": "/x", "PYTHONSTARTUP": "/x", "LD_PRELOAD": "/x", "XDG_CACHE_HOME": "/x", "LC_CTYPE": "C"}
+    _, environment = backend.wrap(["true"], Spec(folder), {**given, "PYTHONUNBUFFERED": "1"})
+    assert {*given} & {*environment} == {"LC_CTYPE"} and environment["PYTHONUNBUFFERED"] == "1"
+    assert environment["HOME"] == environment["TMPDIR"] != os.environ["HOME"]
+
+
+def test_nothing_is_left_for_the_next_run(backend: Backend, folder: Path) -> None:
+    code = """
+        import json, os
+        places = [os.environ["TMPDIR"], "/tmp", "/dev/shm", "/var/tmp", "."]
+        print(json.dumps([os.path.exists(place + "/left") for place in places]))
+        for place in places:
+            try:
+                open(place + "/left", "w").close()
+            except OSError:
+                pass
+    """
+    first, second = inside(backend, folder, code), inside(backend, folder, code)
+    assert first == second == [False] * 5
+
+
+@pytest.mark.parametrize("where", ["", "package"])
+def test_a_forged_cache_in_the_folder_is_not_loaded(backend: Backend, folder: Path, where: str) -> None:
+    import importlib.util
+    import py_compile
+
+    (folder / where).mkdir(exist_ok=True)
+    module = folder / where / "prepare.py"
+    module.write_text("VALUE = 'forged'\n")
+    os.utime(module, (1e9, 1e9))
+    py_compile.compile(str(module), importlib.util.cache_from_source(str(module)), doraise=True)
+    module.write_text("VALUE = 'honest'\n")
+    os.utime(module, (1e9, 1e9))
+    name = "prepare" if not where else "package.prepare"
+    assert inside(backend, folder, f"import json, {name}; print(json.dumps({name}.VALUE))") == "honest"
+    code = f"import sys; sys.path.insert(0, '.'); import json, {name}; print(json.dumps({name}.VALUE))"
+    bare = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    assert json.loads(bare.stdout) == "forged", "the forgery works where nothing is between"
+
+
+def test_installed_packages_keep_their_caches(backend: Backend, folder: Path) -> None:
+    """Without them every import of torch compiles it anew: two seconds a run."""
+    code = (
+        "import json, email.message as m; print(json.dumps([m.__cached__, __import__('os').path.exists(m.__cached__)]))"
+    )
+    path, there = inside(backend, folder, code)  # type: ignore[misc]
+    assert there and "__pycache__" in path
+
+
+def test_scratch_is_bounded_and_nothing_else_can_be_written(folder: Path) -> None:
+    bubblewrap = working("bubblewrap")
+    code = """
+        import errno, json
+        def fill(folder):
+            try:
+                for i in range(40):
+                    open(f"{folder}/{i}", "wb").write(bytes(2**20))
+            except OSError as error:
+                return errno.errorcode[error.errno], i
+        print(json.dumps([fill(folder) for folder in ("/tmp", "/dev/shm", "/dev", "/", "/var/tmp", ".")]))
+    """
+    tmp, shm, *others = inside(bubblewrap, folder, code)  # type: ignore[misc]
+    assert tmp[0] == shm[0] == "ENOSPC" and 10 <= tmp[1] <= 16 and 10 <= shm[1] <= 16
+    assert all(code in ("EROFS", "EACCES", "ENOENT") and i == 0 for code, i in others)
+
+
+def test_a_missing_path_is_said_before_the_run(backend: Backend, folder: Path) -> None:
+    with pytest.raises(SandboxError, match="gone: a run is to see it"):
+        backend.wrap(["true"], Spec(folder, (folder / "gone",)), {})
+
+
+def test_no_run_starts_where_the_plan_cannot_be_kept(folder: Path) -> None:
+    landlock = working("landlock")
+    argv, environment = landlock.wrap([sys.executable, "-c", "print('ran')"], Spec(folder), {})
+    plan = json.loads(argv[4])
+    plan["readable"].append("/no/such/path")
+    done = subprocess.run(
+        [*argv[:4], json.dumps(plan), *argv[5:]], env=environment, cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 126 and done.stdout == ""
+    assert done.stderr.startswith("sandbox: ") and "Traceback" not in done.stderr
+
+
+def test_root_is_bounded_by_a_group_and_ended_groups_are_removed(folder: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root is not bounded by its own limit")
+    code = """
+        import json, os, signal
+        born = []
+        try:
+            while len(born) < 200 and (pid := os.fork()):
+                born.append(pid)
+            if len(born) < 200:
+                signal.pause()
+        except OSError:
+            pass
+        print(json.dumps(len(born)))
+        for pid in born:
+            os.kill(pid, signal.SIGKILL)
+    """
+    try:
+        own_group()
+    except OSError as error:
+        pytest.skip(f"no control group for processes here ({error}); the doctor says so")
+    started = inside(working("bubblewrap"), folder, code, processes=30)
+    assert isinstance(started, int) and 20 <= started < 30
+    inside(working("bubblewrap"), folder, "print(1)")
+    groups = list(Path("/sys/fs/cgroup").glob("**/research-loop.*"))
+    assert len([g for g in groups if not psutil.pid_exists(int(g.suffix[1:]))]) <= 1
+
+
+# ---------------------------------------------------------------------------------------------- through the runner
+
+
+@pytest.fixture
+def runner() -> Iterator[LocalRunner]:
+    made = LocalRunner()
+    yield made
+    made.close()
+
+
+def contained(backend: Backend, folder: Path, code: str, limit: float = 20.0, **given: str):  # type: ignore[no-untyped-def]
+    job = make_job(folder, code, limit, **given)
+    argv, environment = backend.wrap(job.command, Spec(folder), job.environment)
+    return replace(job, command=argv, environment=environment, log=folder.parent / "run.log")
+
+
+def test_a_contained_run_is_scored(backend: Backend, folder: Path, runner: LocalRunner) -> None:
+    runner.start(contained(backend, folder, "print('---\\nval_bpb:          1.250000')"))
+    result = finish(runner)
+    assert result.score is not None and result.score.value == 1.25
+    assert result.peak_ram_mb is not None and result.peak_ram_mb > 3
+
+
+def test_a_timeout_leaves_nothing(backend: Backend, folder: Path, runner: LocalRunner) -> None:
+    token = f"timeout-{os.getpid()}-{backend.name}"
+    job = contained(backend, folder, DAEMONS + "time.sleep(60)\n", limit=0.6, **{LAB_MARKER: token})
+    runner.start(job)
+    assert until(lambda: len(marked(token)) >= 7), "run and daemons are up"
+    result = finish(runner)
+    assert (result.outcome, result.reason) == ("crash", "timeout")
+    assert marked(token) == []
+
+
+def test_a_killed_bubblewrap_takes_everything_along(folder: Path) -> None:
+    """Without any help of the keeper's."""
+    token = f"alone-{os.getpid()}"
+    job = contained(working("bubblewrap"), folder, DAEMONS + "time.sleep(60)\n", **{LAB_MARKER: token})
+    run = subprocess.Popen(job.command, env=job.environment, cwd=folder, stdout=subprocess.DEVNULL)
+    assert until(lambda: len(marked(token)) >= 8), "bubblewrap, its init, the run and its daemons"
+    run.kill()
+    run.wait()
+    gone = until(lambda: marked(token) == [], 3.0)
+    for pid in marked(token):
+        with contextlib.suppress(ProcessLookupError):  # it went with the one before
+            os.kill(pid, signal.SIGKILL)
+    assert gone
+
+
+@pytest.mark.parametrize("who", ["keeper", "harness"])
+def test_a_killed_keeper_or_harness_takes_the_namespace_along(folder: Path, who: str) -> None:
+    token = f"killed-{os.getpid()}-{who}"
+    job = contained(working("bubblewrap"), folder, DAEMONS + "time.sleep(60)\n", 60.0, **{LAB_MARKER: token})
+    other = harness(replace(job, log=folder.parent / "run.log"))
+    try:
+        keeper, _ = first_line(other)
+        assert until(lambda: len(marked(token)) >= 7)
+        os.kill(int(keeper) if who == "keeper" else other.pid, signal.SIGKILL)
+        assert until(lambda: marked(token) == [], 5.0)
+    finally:
+        other.kill()
+        other.communicate()
+
+
+# ---------------------------------------------------------------------------------------------------------- choose
+
+
+def working(name: str) -> Backend:
+    try:
+        return choose(name)
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def forgetful() -> Iterator[None]:
+    """What was found out of the machine is found out again, before and after."""
+    caches = (sandbox._trouble, sandbox.bubblewrap_version)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_auto_takes_the_first_that_works(forgetful: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    best = working("bubblewrap")
+    assert choose() is best
+    for cache in (sandbox._trouble, sandbox.bubblewrap_version):
+        cache.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SandboxError, match="sandbox bubblewrap: not installed: `apt install bubblewrap`"):
+        choose("bubblewrap")
+    assert choose().name == "landlock"
+
+
+def test_a_bubblewrap_that_does_not_work_is_not_taken(
+    forgetful: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(SandboxError, match=r"setting up uid map: Permission denied: .*(name spaces|AppArmor)"):
+        choose("bubblewrap")
+
+
+def test_one_that_contains_nothing_is_not_taken(
+    forgetful: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    leaky = tmp_path / "bwrap"
+    leaky.write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n')
+    leaky.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(SandboxError, match="leaks"):
+        choose("bubblewrap")
+
+
+def test_an_unknown_backend_is_refused_and_none_only_when_named() -> None:
+    assert choose("none").name == "none"
+    with pytest.raises(SandboxError, match="firejail: no such backend: auto, bubblewrap, landlock, none"):
+        choose("firejail")
+
+
+@pytest.mark.parametrize("name", ["bubblewrap", "landlock"])
+def test_it_works_for_an_ordinary_user(name: str) -> None:
+    working(name)
+    python = shutil.which("python3", path="/usr/bin:/usr/local/bin")
+    if os.getuid() != 0 or python is None:
+        pytest.skip("only root can become another, and needs a Python that all may read")
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        shutil.copytree(SOURCE, Path(place, "research_loop"))
+        code = f"from research_loop.sandbox import choose; import os; print(choose({name!r}).name, os.getuid())"
+        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": place}
+        done = subprocess.run([python, "-c", code], env=environment, user=65534, group=65534, extra_groups=[],
+                              capture_output=True, text=True, cwd="/")  # fmt: skip
+    if "SyntaxError" in done.stderr or "ImportError" in done.stderr:
+        pytest.skip("that Python is older than 3.11")
+    assert done.stdout.split() == [name, "65534"], done.stderr
+
+
+def test_the_scratch_folder_is_beside_the_runs_own(folder: Path) -> None:
+    inside(working("landlock"), folder, "print(open(__import__('os').environ['TMPDIR'] + '/1', 'w').write(''))")
+    assert [path.name for path in scratch_of(folder).iterdir()] == ["1"]
+    assert scratch_of(folder).parent == folder.parent
