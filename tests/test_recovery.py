@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from research_loop import sandbox
 from research_loop.branch import Branch, ref_of
-from research_loop.errors import LedgerError, PinError, ProposalError
+from research_loop.errors import LedgerError, PinError, ProposalError, SandboxError
 from research_loop.history import Repository
 from research_loop.lab import Lab, make_blank_lab, open_lab
 from research_loop.ledger import Ledger
@@ -133,6 +134,21 @@ def test_a_copy_of_a_lab_does_not_end_the_originals_run(lab: Lab, tmp_path: Path
         while session.history.open:
             session.pump(timeout=1.0)
         assert session.history.experiments[1].kept
+
+
+def test_where_no_sandbox_works_an_automatic_one_is_done_without_and_said(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_trouble", lambda name: "" if name == "none" else "not on this kernel")
+    text = (lab.root / "lab.toml").read_text()
+    (lab.root / "lab.toml").write_text(text.replace("[task]", '[task]\nsandbox = "auto"'))
+    notes = Notes()
+    with session_of(open_lab(lab.root), 1, notes) as session:
+        assert ensure_baseline(session)
+    assert notes.said[0].startswith("runs are not contained: no sandbox works here: bubblewrap: not on this kernel")
+    (lab.root / "lab.toml").write_text(text.replace("[task]", '[task]\nsandbox = "landlock"'))
+    with pytest.raises(SandboxError, match="not on this kernel"):
+        session_of(open_lab(lab.root))
 
 
 def test_uncommitted_work_that_runs_do_not_see_is_said(lab: Lab) -> None:
