@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 
+from research_loop.files import remove_leftovers
 from research_loop.history import Repository
 from research_loop.lab import Lab
 from research_loop.ledger import Ledger
@@ -52,7 +53,9 @@ class Branch:
         return f"refs/heads/{self.name}"
 
     def recover(self, experiments: tuple[Experiment, ...]) -> None:
-        """Removes locks that a killed git left on our refs, and does what was decided but not done."""
+        """Removes what a killed git or a killed write left, and does what was decided but not done."""
+        for path in self._lab.config.editable:
+            remove_leftovers(self._lab.root / path)
         refs = self._repository.refs(REFS)
         missing = [e for e in experiments if refs.get(ref_of(e.n)) != e.commit]
         ours = [self.ref] if self.name else []

@@ -23,6 +23,7 @@ from typing import NamedTuple, Unpack
 
 from research_loop import git
 from research_loop.errors import GitError
+from research_loop.files import sync
 from research_loop.records import Files
 
 IDENTITY = ("research-loop", "research-loop@localhost")
@@ -180,7 +181,8 @@ class Repository:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()):
                 raise GitError(f"{folder}: not empty, so nothing was written: give a new folder")
-        with _writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="research-loop-") as private:
+        # Beside the folder, where whoever clears that after a kill clears this as well.
+        with _writing(folder), tempfile.TemporaryDirectory(prefix="index-", dir=folder.parent) as private:
             places = {"GIT_WORK_TREE": os.fspath(folder.resolve()), "GIT_INDEX_FILE": f"{private}/index"}
             # With -u this is read-tree and checkout-index in one, by the commit's attributes, not the user's files'.
             arguments = ["read-tree", "-m", "-u", "--no-recurse-submodules", commit]
@@ -301,11 +303,7 @@ class Repository:
         for place in (path, path.parent):
             # Not there: packed in between by the user's git gc, and synced so.
             with _writing(place), contextlib.suppress(FileNotFoundError):
-                descriptor = os.open(place, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                sync(place)
 
     def _git(self, *arguments: str, **options: Unpack[git.Options]) -> bytes:
         """Output of a git that must succeed."""

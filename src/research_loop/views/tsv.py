@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from research_loop.files import write_whole
+from research_loop.files import remove_leftovers, write_whole
 from research_loop.records import Experiment, History
 from research_loop.views import Quiet
 
@@ -33,7 +33,11 @@ class ResultsFile(Quiet):
         self._path, self._metric = path, metric
 
     def opened(self, history: History) -> None:
-        write_whole(self._path, results_tsv(history, self._metric).encode())
+        remove_leftovers(self._path)
+        self._write(history)
 
     def decided(self, experiment: Experiment, history: History) -> None:
-        self.opened(history)
+        self._write(history)
+
+    def _write(self, history: History) -> None:
+        write_whole(self._path, results_tsv(history, self._metric).encode())
