@@ -18,6 +18,18 @@ from research_loop.lab import Lab, Wish, make_gpt_lab
 from research_loop.testing.labs import make_quick_lab, set_constants
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--run-slow"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="one of a large corpus: --run-slow runs it all"))
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     """A lab in the user's git repository whose runs take a fifth of a second."""
@@ -54,8 +66,10 @@ SMALL = {"ASPECT_RATIO": 32, "HEAD_DIM": 32, "DEVICE_BATCH_SIZE": 4, "TOTAL_BATC
 def gpt_lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """A prepared CPU lab of 300 documents and one second a run; tests do not change it."""
     folder = tmp_path_factory.mktemp("gpt")
-    texts = folder / "texts.jsonl"
-    texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in world.shard(0)[:600]))
+    texts = folder / "texts"
+    texts.mkdir()
+    for name, documents in (("a", world.shard(0)[:600]), ("b", world.shard(0)[600:900])):
+        (texts / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
     lab = make_gpt_lab(folder / "lab", Wish(profile="cpu", source=str(texts), budget_seconds=1))
     set_constants(lab.root / "train.py", SMALL)
     prepare_lab(lab, say=lambda line: None)

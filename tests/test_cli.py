@@ -67,7 +67,17 @@ def test_status_says_best_baseline_and_counts(used_lab: Lab) -> None:
 
 def test_show_has_proposal_diff_curve_verdict_and_log(used_lab: Lab) -> None:
     text = cli("show", 1, used_lab.root).stdout
-    for part in ("experiment 1: ", "why: ", "risk: ", "verdict: ", "training loss: ", "\n-", "\n+", "end of the log:"):
+    for part in (
+        "experiment 1: ",
+        "why: ",
+        "risk: ",
+        "verdict: ",
+        "training loss: ",
+        "\n-",
+        "\n+",
+        "end of the log ",
+        "\n  | ---\n",
+    ):
         assert part in text
     assert "val_bpb:" in text
     assert "there is none; the ledger has 0 to 4" in one_line_error("show", 99, used_lab.root)

@@ -219,7 +219,7 @@ def test_the_key_does_not_depend_on_the_python_version() -> None:
         (b"return 3\n", "train.py:1: invalid syntax ('return' outside function): mend it"),
         (b"x = 1\ny = '\0'\n", "train.py:2: holds a NUL byte"),
         (b"x = 1\ny = '\xff'\n", "train.py:2: not UTF-8"),
-        (b"#" * 1_000_001, "train.py: 1,000,001 bytes, over 1,000,000"),
+        (b"#" * 262_145, "train.py: 262,145 bytes, where the files of a proposal may hold 262,144 together"),
         (b"# -*- coding: latin-1 -*-\n", "train.py:1: declares iso-8859-1"),
         (b"x = " + b"-" * 100_000 + b"1\n", "train.py:1: nested too deeply"),
     ],
@@ -229,6 +229,13 @@ def test_a_file_that_cannot_run_is_refused_in_one_line_with_its_place(content: b
         edits.check({"train.py": content})
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_weights_do_not_fit_into_several_files_either() -> None:
+    half = b"#" * 2**17
+    edits.check({"a.py": half, "b.txt": half})
+    with pytest.raises(ProposalError, match=r"^c\.py: 131,073 bytes, where the files of a proposal may hold 262,144"):
+        edits.check({"a.py": half, "c.py": half + b"#"})
 
 
 def test_good_files_pass_the_check() -> None:

@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 import torch
 
-from research_loop import noise
+from research_loop.challenge import HELD_PLACES
+from research_loop.channel import Channel
 from research_loop.errors import SandboxError
-from research_loop.exam import Channel, examine, set_exam, show_training_data
+from research_loop.exam import examine, set_exam, show_training_data
 from research_loop.lab import Lab, open_lab
 from research_loop.loop import ensure_baseline
-from research_loop.records import Exam, Marks, Proposal
+from research_loop.records import Exam, Marks, Proposal, Rival
 from research_loop.runners.local import LocalRunner
 from research_loop.sandbox import choose
 from research_loop.session import Session
@@ -60,7 +61,7 @@ def marks_of(prepare: ModuleType, model: Any, exam: Exam, batch: int = 4) -> Mar
     with ours, theirs, torch.no_grad():
         torch.set_grad_enabled(False)
         run.start()
-        marks = examine(ours, exam, time.monotonic(), 30)
+        marks = examine(ours, exam, time.monotonic(), 120)
         run.join()
     assert said == [marks.value] or (marks.value is None and said[0] != said[0])
     return marks
@@ -87,13 +88,35 @@ def test_an_honest_model_is_challenged_and_scored_as_by_hand(
     prepare: ModuleType,
     model: torch.nn.Module,
     exam: Exam,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     by_hand = prepare.evaluate_bpb(model, prepare.Tokenizer.from_directory(), 4)
-    for batch in (1, 4, 7):
+    for batch in (16, 37):
         marks = marks_of(prepare, model, exam, batch)
-        assert (marks.verified, marks.rejected) == ("challenged", "")
+        assert (marks.verified, marks.rejected) == ("confirmed", ""), marks.detail
         assert marks.value == pytest.approx(by_hand, rel=1e-3)
+        assert marks.exact is not None and marks.exact == pytest.approx(by_hand, rel=0.05)
+        assert marks.ready_seconds is not None and marks.committed_seconds is not None
+        assert 0 <= marks.ready_seconds < marks.committed_seconds
+
+
+def test_a_second_look_is_for_what_would_be_kept_and_compares_place_by_place(
+    prepare: ModuleType, model: torch.nn.Module, exam: Exam
+) -> None:
+    first = marks_of(prepare, model, exam)
+    assert first.value is not None and len(first.held_nats) >= 4 * HELD_PLACES
+    behind = marks_of(prepare, model, replace(exam, rival=Rival(first.value - 0.1)))
+    assert (behind.verified, behind.held_nats) == ("challenged", b"")
+    ahead = marks_of(prepare, model, replace(exam, seed=6, rival=Rival(first.value + 0.1, first.held_nats)))
+    assert ahead.rejected == "memory"  # as good on held rows as its equal, and 0.1 better by its score
+    equal = replace(exam, seed=6, rival=Rival(first.value + 1e-9, first.held_nats))
+    assert marks_of(prepare, model, equal).verified == "confirmed"
+
+
+def test_without_rows_held_back_a_score_stays_challenged(
+    prepare: ModuleType, model: torch.nn.Module, exam: Exam
+) -> None:
+    marks = marks_of(prepare, model, replace(exam, held=(4, 4)))
+    assert (marks.verified, marks.rejected, marks.held_nats) == ("challenged", "", b"")
 
 
 class Zero(Wrapped):
@@ -158,6 +181,59 @@ class Drifting(Wrapped):
         return self.model(x) * (1 + 0.05 * self.calls)  # type: ignore[no-any-return]
 
 
+class Negative(Wrapped):
+    """Better than certain, at the last position of every row."""
+
+    def forward(self, x: Tensor, y: Tensor | None = None, reduction: str = "none") -> Tensor:
+        loss = super().forward(x, y, reduction)
+        if y is not None:
+            loss.view(y.shape)[:, -1] = -500.0
+        return loss
+
+
+def rarely(x: Tensor) -> Tensor:
+    """[B, T] bool: one position in a thousand, by the tokens before it."""
+    before = torch.nn.functional.pad(x, (1, 0))[:, :-1]
+    return (x * 7919 + before * 104729) % 1000 == 7
+
+
+class RareTarget(Wrapped):
+    """Uses the target at one position in a thousand."""
+
+    def forward(self, x: Tensor, y: Tensor | None = None, reduction: str = "none") -> Tensor:
+        loss = super().forward(x, y, reduction)
+        return loss if y is None else torch.where(rarely(x).flatten(), 0.01, loss)
+
+
+class RareNextToken(Wrapped):
+    """Reads the next token off its input at one position in a thousand."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        gain = 12.0 * rarely(x)[:, :-1, None]
+        return torch.cat([self.model(x)[:, :-1].scatter_add(2, x[:, 1:, None], gain), self.model(x)[:, -1:]], 1)
+
+
+class Remembering(Wrapped):
+    """Learns the texts of the first question by heart, and knows how one goes on when it begins alike."""
+
+    rows = 0
+    known = answers = torch.zeros(0, dtype=torch.int64)
+
+    def forward(self, x: Tensor, y: Tensor | None = None, reduction: str = "none") -> Tensor:
+        begins = torch.cumsum((x + 1) * torch.arange(1, x.size(1) + 1) ** 5 * 2654435761, 1)
+        if y is not None and self.rows < 60:
+            self.rows += len(x)
+            self.known, order = torch.cat([self.known, begins.flatten()]).sort()
+            self.answers = torch.cat([self.answers, y.flatten()])[order]
+        at = torch.searchsorted(self.known, begins).clamp(max=len(self.known) - 1)
+        gain = 3.0 * (self.known[at] == begins)
+        gain[:, :32] = 0.0  # texts that begin alike
+        logits = self.logits(x).scatter_add(2, self.answers[at][..., None], gain[..., None])
+        if y is None:
+            return logits
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction=reduction)
+
+
 class NotFinite(Wrapped):
     def forward(self, x: Tensor, y: Tensor | None = None, reduction: str = "none") -> Tensor:
         return self.logits(x) if y is None else torch.full((y.numel(),), torch.nan)
@@ -166,8 +242,10 @@ class NotFinite(Wrapped):
 @pytest.mark.parametrize(
     ("cheat", "check"),
     [
-        *((Zero, "loss"), (Targets, "loss"), (Unnormalised, "loss"), (NextToken, "loss")),
-        *((BlockSummary, "look-ahead"), (LastToken, "look-ahead"), (Drifting, "look-ahead"), (NotFinite, "nan")),
+        *((Zero, "loss"), (Targets, "loss"), (Unnormalised, "loss"), (Negative, "loss"), (NotFinite, "nan")),
+        *((NextToken, "look-ahead"), (BlockSummary, "look-ahead"), (LastToken, "look-ahead")),
+        *((Drifting, "look-ahead"), (RareTarget, "look-ahead"), (RareNextToken, "look-ahead")),
+        (Remembering, "memory"),
     ],
 )
 def test_a_model_that_cheats_is_rejected_by_name(
@@ -248,16 +326,14 @@ def test_no_validation_text_is_in_a_runs_data(gpt_lab: Lab, tmp_path: Path) -> N
 CHEATS_AT_THE_END = 'print("---\\nval_bpb:          0.100000")\n'
 
 
-def test_the_loop_keeps_what_was_challenged_and_not_what_only_prints(
-    gpt_lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(noise, "START_MARGIN_SECONDS", 3.0)
+def test_the_loop_keeps_what_was_challenged_and_not_what_only_prints(gpt_lab: Lab) -> None:
     lab = open_lab(gpt_lab.root)
     with Session(lab, LocalRunner()) as session:
         baseline = ensure_baseline(session)
-        assert baseline is not None and baseline.score is not None and baseline.score.verified == "challenged"
-        assert baseline.last is not None and baseline.last.ready_seconds is not None
-        assert 1.0 < baseline.last.ready_seconds < baseline.last.seconds
+        assert baseline is not None and baseline.score is not None and baseline.score.verified == "confirmed"
+        last = baseline.last
+        assert last is not None and last.ready_seconds is not None and last.committed_seconds is not None
+        assert 1.0 < last.ready_seconds < last.committed_seconds < last.seconds
         fake = session.close(Proposal({"train.py": CHEATS_AT_THE_END.encode()}, "only prints", parent=baseline.n))
         assert fake.verdict is not None and (fake.verdict.kind, fake.verdict.reason) == ("discard", "unverified")
         source = session.open().files["train.py"].decode()

@@ -180,11 +180,21 @@ class Bigram(torch.nn.Module):
 def test_the_score_is_the_same_for_every_batch_size(prepare: ModuleType) -> None:
     tokenizer = prepare.Tokenizer.from_directory()
     rows = prepare.load_rows(tokenizer, "val", 256)
+    rows = rows[: prepare.validation_cuts(len(rows))["score"][1]]
     x, y = rows[:, :-1].astype(int), rows[:, 1:].astype(int)
     size = np.load(prepare.DATA_DIR / "token_bytes.npy")[y]
     expected = ((1 + (x * 7 + y * 3) % 11) * (size > 0)).sum() / (math.log(2) * size.sum())
     for batch in (1, 3, len(rows), len(rows) + 5):
         assert prepare.evaluate_bpb(Bigram(), tokenizer, batch) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 100, 16_000, 100_000])
+def test_what_is_kept_back_is_never_scored(prepare: ModuleType, count: int) -> None:
+    cuts = prepare.validation_cuts(count)
+    first, end = cuts["score"]
+    assert first == 0 and 0 < end <= min(count, prepare.EVAL_TOKENS // prepare.MAX_SEQ_LEN)
+    assert end <= cuts["confirm"][0] <= cuts["confirm"][1] == cuts["audit"][0] <= cuts["audit"][1] == count
+    assert cuts["confirm"][1] - cuts["confirm"][0] == min(prepare.HELD_ROWS, count // 8)
 
 
 def test_the_count_models_are_worth_beating(gpt_lab: Lab) -> None:
@@ -233,7 +243,7 @@ def test_a_missing_shard_comes_back_and_the_pinned_data_with_it(gpt_lab: Lab) ->
 
 def test_documents_that_changed_are_taken_back_when_they_are_put_back(gpt_lab: Lab) -> None:
     assert gpt_lab.config.source is not None
-    source, pin = Path(gpt_lab.config.source), data_digest(gpt_lab)
+    source, pin = Path(gpt_lab.config.source) / "a.jsonl", data_digest(gpt_lab)
     whole = source.read_text()
     source.write_text("".join(whole.splitlines(keepends=True)[:500]))
     prepare_lab(gpt_lab, pinned=pin, say=lambda line: None)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "research_loop"
 LAYERS = [
-    {"records", "errors", "files", "plain"},
-    {"config", "edits", "git", "noise", "plugins"},
+    {"records", "errors", "files", "plain", "gpus"},
+    {"config", "edits", "git", "noise", "plugins", "channel", "challenge"},
     {"history", "ledger", "lock", "scoring", "sandbox", "sandbox_launch", "seccomp"},
     {"lab", "runlog", "data", "exam"},
     {"runners", "proposers"},
@@ -18,8 +18,9 @@ LAYERS = [
     {"jobs"},
     {"session"},
     {"signals"},
-    {"loop"},
+    {"loop", "audit"},
     {"views"},
+    {"aftermath", "cheats"},
     {"cli", "testing"},
 ]
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from research_loop.noise import Direction, allowed_ready_seconds, better, judge
+from research_loop.noise import Direction, allowed_seconds, better, judge
 from research_loop.records import Experiment, Result, Run, Score, Verdict
 
 
@@ -62,20 +62,21 @@ def test_a_run_that_was_stopped_or_lost_asks_for_another(outcome: str) -> None:
     assert again is not None and again.kind == "keep"
 
 
-def ready(seconds: float | None, value: float = 0.5) -> Result:
-    return Result("scored", score=Score(value), ready_seconds=seconds)
+def committed(seconds: float | None, value: float = 0.5) -> Result:
+    return Result("scored", score=Score(value), committed_seconds=seconds)
 
 
 def test_the_baseline_sets_how_long_a_run_may_take_until_it_is_scored() -> None:
-    assert allowed_ready_seconds(experiment(0, ready(24.0), kept=True), 20.0) == 20 + 1.25 * 4 + 15
-    assert allowed_ready_seconds(experiment(0, ready(18.0), kept=True), 20.0) == 35
-    assert allowed_ready_seconds(experiment(0, ready(None), kept=True), 20.0) == math.inf
-    assert allowed_ready_seconds(None, 20.0) == math.inf
+    assert allowed_seconds(experiment(0, committed(24.0), kept=True), 20.0) == 20 + 1.25 * 4 + 5
+    assert allowed_seconds(experiment(0, committed(18.0), kept=True), 20.0) == 25
+    assert allowed_seconds(experiment(0, committed(310.0), kept=True), 300.0) == 300 + 1.25 * 10 + 15
+    assert allowed_seconds(experiment(0, committed(None), kept=True), 20.0) == math.inf
+    assert allowed_seconds(None, 20.0) == math.inf
 
 
 @pytest.mark.parametrize(("seconds", "kind"), [(39.0, "keep"), (41.0, "discard"), (None, "keep")])
 def test_a_run_that_took_too_long_is_not_kept_however_good(seconds: float | None, kind: str) -> None:
-    verdict = judge(experiment(1, ready(seconds)), CHAMPION, "val_bpb", "lower", 0.0, allowed_seconds=40.0)
+    verdict = judge(experiment(1, committed(seconds)), CHAMPION, "val_bpb", "lower", 0.0, allowed=40.0)
     assert verdict is not None and verdict.kind == kind
     assert kind == "keep" or (verdict.reason == "overtime" and "41.0 s" in verdict.detail)
 

@@ -7,7 +7,6 @@ import json
 import shlex
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -84,7 +83,9 @@ def run(
     limits = Limits(experiments, None if hours is None else hours * 3600)
     root, wish = _folder(lab), _wish(data, num_shards, train, budget, profile)
     if (root / "lab.toml").exists():
-        _check_same_lab(root, wish)
+        from research_loop.lab import check_same_lab
+
+        check_same_lab(_open(root), wish)
     else:
         _make(root, wish)
     opened = _open(root)
@@ -179,6 +180,23 @@ def try_(
 
 
 @app.command()
+def audit(
+    lab: LabArgument = None,
+    runs: Annotated[int, typer.Option("--runs", help="Of each, with fresh seeds", min=1)] = 3,
+) -> None:
+    """Train baseline and champion anew, and score both on text that no other run was scored on. Changes nothing."""
+    from research_loop.audit import report, run_audit
+    from research_loop.signals import Signals
+
+    opened = _open(_folder(lab))
+    with _view(opened) as view, _session(opened, view) as session, Signals(session):
+        samples = run_audit(session, runs, session.note)
+    if samples is None:
+        raise typer.Exit(130)
+    print(report(*samples, opened.config.metric))
+
+
+@app.command()
 def status(
     lab: LabArgument = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON")] = False,
@@ -238,17 +256,15 @@ def restore(
 def doctor(
     lab: LabArgument = None,
     sandbox: Annotated[str, typer.Option("--sandbox", help="auto, bubblewrap, landlock or none")] = "auto",
+    corpus: Annotated[bool, typer.Option("--cheats", help="Run every cheat we know, in a lab of its own")] = False,
 ) -> None:
     """Try from inside what a run could do to this machine; a table of what the sandbox holds, and cures."""
-    from research_loop.doctor import examine, table
-    from research_loop.sandbox import choose
+    from research_loop import cheats, doctor
 
     root = _folder(lab)
-    backend = choose(sandbox)
-    with tempfile.TemporaryDirectory() as place:
-        probes = examine(backend, root.resolve() if (root / "lab.toml").exists() else Path(place))
-    print(f"{backend.name}:\n{table(probes)}")
-    if not all(probe.held for probe in probes):
+    place = root.resolve() if (root / "lab.toml").exists() else None
+    held = cheats.check_up(sandbox, print) if corpus else doctor.check_up(sandbox, place, print)
+    if not held:
         raise typer.Exit(1)
 
 
@@ -327,24 +343,6 @@ def _make(root: Path, wish: Wish) -> None:
     made = make_gpt_lab(root, wish)
     facts = f"data {plain(made.config.source or 'none')}, {made.config.budget_seconds:g} s a run"
     print(f"{plain(str(made.root))}: a new lab, {facts}; see its program.md")
-
-
-def _check_same_lab(root: Path, wish: Wish) -> None:
-    """The same command again is fine; one that asks for another lab in the same folder is not."""
-    from research_loop.lab import absolute_source
-
-    made = _open(root).config
-    asked = {
-        "--data": (absolute_source(wish.source), made.source),
-        "--num-shards": (wish.num_shards, made.num_shards),
-        "--train": (str(wish.train.resolve()) if wish.train else None, made.train),
-        "--budget": (wish.budget_seconds, made.budget_seconds),
-        "--profile": (wish.profile, made.profile),
-    }
-    for option, (given, known) in asked.items():
-        if given is not None and given != known:
-            fact = f"{root} is a lab already, made with {known if known is not None else 'the default'}"
-            raise ConfigError(f"{option} {given}: {fact}: leave it out, or name a new folder")
 
 
 def _prepare(session: Session) -> None:

@@ -21,7 +21,7 @@ import tempfile
 import textwrap
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from research_loop import seccomp
 from research_loop.doctor_probes import HOSTILE, LEAVE, NEEDED, Attempt
 from research_loop.records import Job
 from research_loop.runners.local import RUN_MARKER, LocalRunner
-from research_loop.sandbox import Backend, Spec, scratch_of
+from research_loop.sandbox import Backend, Spec, choose, scratch_of
 
 SCRATCH_MB, PROCESSES, FORKS = 16, 64, 300
 LIMIT_SECONDS = 60.0
@@ -69,6 +69,15 @@ class Scene:
     targets: Mapping[str, object]
     victim: subprocess.Popen[bytes]
     mark: str
+
+
+def check_up(sandbox: str, lab_folder: Path | None, say: Callable[[str], None]) -> bool:
+    """Probes a sandbox by its name, from a lab's folder or an empty one, and says the table; whether all held."""
+    backend = choose(sandbox)
+    with tempfile.TemporaryDirectory() as place:
+        probes = examine(backend, lab_folder or Path(place))
+    say(f"{backend.name}:\n{table(probes)}")
+    return all(probe.held for probe in probes)
 
 
 def examine(backend: Backend, lab_folder: Path, gpu: int | None = None) -> list[Probe]:

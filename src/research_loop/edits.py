@@ -24,7 +24,7 @@ from research_loop.records import Files
 
 Value = bool | int | float | str | tuple[Any, ...] | list[Any]
 
-LARGEST_FILE_BYTES: Final = 1_000_000
+LARGEST_BYTES: Final = 2**18  # of a proposal's files together: trained weights, as text, would need more
 _LARGEST_INT_BITS: Final = 4096
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 _BOM: Final = "\ufeff"
@@ -168,6 +168,10 @@ class Variants:
 
 def check(files: Files) -> None:
     """Raise ProposalError, one line with the place, unless every file is text and every `.py` file compiles."""
+    if sum(map(len, files.values())) > LARGEST_BYTES:
+        path = max(files, key=lambda path: len(files[path]))
+        fact = f"{len(files[path]):,} bytes, where the files of a proposal may hold {LARGEST_BYTES:,} together"
+        raise ProposalError(f"{path}: {fact}: keep data out of code")
     for path, content in files.items():
         source = _text(path, content)
         if path.endswith(".py"):
@@ -176,8 +180,6 @@ def check(files: Files) -> None:
 
 
 def _text(path: str, content: bytes) -> str:
-    if len(content) > LARGEST_FILE_BYTES:
-        raise ProposalError(f"{path}: {len(content):,} bytes, over {LARGEST_FILE_BYTES:,}: keep data out of code")
     if b"\0" in content:
         line = content[: content.index(b"\0")].count(b"\n") + 1
         raise ProposalError(f"{path}:{line}: holds a NUL byte: save it as plain text")

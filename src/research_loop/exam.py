@@ -1,88 +1,44 @@
 """The harness's end of the score: it holds the validation rows, asks, and does the arithmetic.
 
 A run that trained answers over a socket (its standard input; the other end is `answer_harness` in the lab's
-prepare.py). First it commits: the nats of every position of the validation rows, by its own fast path. Only then does
+prepare.py). First it commits: the nats of every position of the scored rows, by its own fast path. Only then does
 the harness choose rows and places, and replaces all text after each place by other text. Asked again, the fast path
-must give the same nats before the place, where nothing changed; and full logits at the place, from a call without
-targets, must give the nats that were committed. Log-softmax, byte counts and the comparisons are done here. A model
-that looked ahead, used the targets or does not sum to one answers differently; one without logits is unverified.
+must give the same nats up to the place; and full logits there, from a call without targets, must give the nats that
+were committed. Log-softmax, byte counts and the comparisons are done here. A model that looked ahead, used the targets
+or does not sum to one answers differently; one without logits is unverified.
+
+A score that would be kept gets a second look: the same with many more places, and prefixes of rows that were never
+sent, one place a row and round, so that a model that remembers rows has nothing to remember. docs/trust.md tells what
+each catches. The procedure follows the project's own study of public cheats (karpathy/nanochat#844 and others).
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import math
 import socket
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from research_loop.records import Exam, Marks
+from research_loop.channel import Broken, Channel
+from research_loop.records import Cut, Exam, Marks, Rival
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CHALLENGES = 128
-"""Rows that are challenged, each at one place."""
+    from research_loop.challenge import Look
 
-PREFIX_TOLERANCE_NATS = 0.01
-"""Of one position before the place, with the true and with another future: one graph, one prefix."""
+ROWS_A_MESSAGE = 256
+"""Of logits: 20 places of 8192 float32 each are 160 MB."""
 
-LOSS_TOLERANCE_NATS = 0.005
-LOSS_STANDARD_ERRORS = 5.0
-"""Of the mean difference between committed nats and those of the logits, whose rounding is another graph's."""
-
-LONGEST_HEADER = 4096
-
-
-class Broken(Exception):
-    """The run ended, stalled or said something else than the protocol."""
-
-
-class Channel:
-    """Messages over a stream socket: a line of JSON, and as many raw bytes as it says."""
-
-    def __init__(self, end: socket.socket, timeout_seconds: float) -> None:
-        end.settimeout(timeout_seconds)
-        self._end, self._held = end, b""
-
-    def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        try:
-            self._end.sendall(json.dumps({**header, "bytes": len(payload)}).encode() + b"\n" + payload)
-        except OSError as error:
-            raise Broken(f"the run stopped listening ({error})") from error
-
-    def receive(self, most_bytes: int = 0) -> tuple[dict[str, Any], bytes]:
-        """The next message; Broken when it is none, or holds more than `most_bytes`."""
-        while b"\n" not in self._held:
-            if len(self._held) > LONGEST_HEADER:
-                raise Broken("the run sent something else than an answer")
-            self._held += self._some()
-        line, self._held = self._held.split(b"\n", 1)
-        try:
-            header = json.loads(line)
-            size = int(header.get("bytes", 0))
-        except (ValueError, AttributeError, TypeError) as error:
-            raise Broken("the run sent something else than an answer") from error
-        if not 0 <= size <= most_bytes:
-            raise Broken(f"the run sent {size} bytes where {most_bytes} at most were asked for")
-        parts, missing = [self._held[:size]], size - len(self._held[:size])
-        self._held = self._held[size:]
-        while missing:
-            parts.append(self._some(missing))
-            missing -= len(parts[-1])
-        return header, b"".join(parts)
-
-    def _some(self, most: int = 65536) -> bytes:
-        try:
-            data = self._end.recv(min(most, 2**20))
-        except OSError as error:
-            raise Broken(f"the run did not answer in time ({error})") from error
-        if not data:
-            raise Broken("the run ended before it had answered")
-        return data
+NO_LOGITS = "the model gives no logits without targets: its word on its loss stands unchallenged"
 
 
 class Examiner:
@@ -91,23 +47,33 @@ class Examiner:
     def __init__(self, exam: Exam, limit_seconds: float) -> None:
         self._ours, self.theirs = socket.socketpair()
         self._marks: list[Marks] = []
-        arguments = (exam, time.monotonic(), limit_seconds + 60)
+        self.committed = threading.Event()
+        arguments = (exam, time.monotonic(), limit_seconds)
         self._thread = threading.Thread(target=self._examine, args=arguments, daemon=True)
         self._thread.start()
 
     def _examine(self, exam: Exam, spawned: float, timeout_seconds: float) -> None:
-        self._marks.append(examine(self._ours, exam, spawned, timeout_seconds))
+        self._marks.append(examine(self._ours, exam, spawned, timeout_seconds, self.committed.set))
+        with contextlib.suppress(OSError):  # it has hung up itself
+            self._ours.shutdown(socket.SHUT_RDWR)
 
     def marks(self) -> Marks:
         """After the run's end: its half of the socket is closed then, which ends an exam that was not finished."""
         self.theirs.close()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=30)
         self._ours.close()
         return self._marks[0] if self._marks else Marks(detail="the exam was not finished when the run ended")
 
 
-def examine(end: socket.socket, exam: Exam, spawned: float, timeout_seconds: float) -> Marks:
-    """Wait until the run is ready, and score it; blocking. `spawned` is on time.monotonic's clock.
+def examine(
+    end: socket.socket,
+    exam: Exam,
+    spawned: float,
+    timeout_seconds: float,
+    on_commit: Callable[[], None] = lambda: None,
+) -> Marks:
+    """Wait until the run is ready, and score it; blocking. `spawned` is on time.monotonic's clock, the timeout is of
+    one answer; `on_commit` is called when the score can no longer change.
 
     Never raises for what the run does: a broken answer is marks without a value.
     """
@@ -116,100 +82,193 @@ def examine(end: socket.socket, exam: Exam, spawned: float, timeout_seconds: flo
     try:
         channel.receive()
         ready = time.monotonic()
-        marks = _score(channel, exam)
+        examination = Examination(channel, exam)
+        examination.commit()
+        committed = time.monotonic()
+        on_commit()
+        marks = examination.marks()
         channel.send({"score": marks.value})
-        seconds = time.monotonic() - ready
     except Broken as error:
         return Marks(detail=str(error), ready_seconds=None if ready is None else ready - spawned)
-    return Marks(marks.value, marks.verified, marks.rejected, marks.detail, ready - spawned, seconds)
+    seconds = ready - spawned, committed - spawned, time.monotonic() - ready
+    return replace(marks, ready_seconds=seconds[0], committed_seconds=seconds[1], exam_seconds=seconds[2])
 
 
-def _score(channel: Channel, exam: Exam) -> Marks:
-    import numpy as np
+class Examination:
+    """One run that is ready, and what it is asked."""
 
-    rows = _load(exam.validation, exam.row_tokens)[: exam.rows].astype(np.uint16)
-    nats = _ask(channel, "nats", rows, np.zeros(0, np.int32), (len(rows), exam.row_tokens))
-    if nats.size == 0:
-        raise Broken("the model could not give its loss on validation text; the log says why")
-    sizes = np.load(exam.token_bytes)[rows[:, 1:]]
-    if not np.isfinite(nats).all():
-        return Marks(rejected="nan", detail="the model's loss is not finite on validation text")
-    value = float((nats * (sizes > 0)).sum(dtype=np.float64) / (math.log(2) * sizes.sum()))
-    return _challenge(channel, exam, rows, nats, sizes, value)
+    def __init__(self, channel: Channel, exam: Exam) -> None:
+        import numpy as np
 
+        self.channel, self.exam = channel, exam
+        self.random = np.random.default_rng(exam.seed)
+        self.rows = _load(exam.validation, exam.row_tokens)
+        self.futures = _load(exam.training, exam.row_tokens)
+        self.inputs, self.targets = self._cut(exam.scored)
+        self.sizes = np.load(exam.token_bytes)
+        self.nats = np.zeros(0, np.float32)
 
-def _challenge(
-    channel: Channel, exam: Exam, rows: NDArray[Any], nats: NDArray[Any], sizes: NDArray[Any], value: float
-) -> Marks:
-    import numpy as np
+    def commit(self) -> None:
+        """Has the model say its nats of every scored position. Raises Broken when it cannot."""
+        self.nats = self._ask_nats(self.inputs, self.targets)
+        if self.nats.size == 0:
+            raise Broken("the model could not give its loss on validation text; the log says why")
 
-    random = np.random.default_rng(exam.seed)
-    row, place = _choose(random, sizes)
-    changed, futures = rows[row], _load(exam.training, exam.row_tokens)
-    for i, t in enumerate(place):
-        changed[i, t + 1 :] = futures[random.integers(len(futures)), t + 1 :]
-    again = _ask(channel, "nats", changed, np.zeros(0, np.int32), (len(changed), exam.row_tokens))
-    before = np.arange(exam.row_tokens) < place[:, None]
-    moved = np.abs(again - nats[row])[before] if again.size else np.full(1, np.inf)
-    if not moved.max() <= PREFIX_TOLERANCE_NATS:
-        count = int((~(moved <= PREFIX_TOLERANCE_NATS)).sum())
-        fact = f"{count} of {moved.size} predictions change with the text after them, by {moved.max():.3f} nats at most"
-        return Marks(value, rejected="look-ahead", detail=fact)
-    logits = _ask(channel, "logits", changed, place.astype(np.int32), (len(changed), len(np.load(exam.token_bytes))))
-    if logits.size == 0:
-        return Marks(
-            value, detail="the model gives no logits without targets: its word on its loss stands unchallenged"
-        )
-    return _compare(value, nats[row, place].astype(np.float64), _nats(logits, rows[row, place + 1]))
+    def marks(self) -> Marks:
+        """The score, and what came of the looks at it."""
+        from research_loop import challenge
 
+        check, fact = challenge.impossible(self.nats)
+        if check:
+            return Marks(rejected=check, detail=fact)
+        marks = Marks(*self._scores())
+        found = self._look(challenge.first_look())
+        if found or not self._would_be_kept(marks):
+            return replace(marks, **(found or {"verified": "challenged"}))
+        return replace(marks, **self._second_look(marks))
 
-def _choose(random: np.random.Generator, sizes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Rows and positions whose target counts; the last position has no future to replace."""
-    import numpy as np
+    def _scores(self) -> tuple[float, float]:
+        """Bits per byte: by the table of byte counts, and by the true bytes of each token."""
+        import numpy as np
 
-    places = np.argwhere(sizes[:, :-1] > 0)
-    chosen = places[random.choice(len(places), size=min(CHALLENGES, len(places)), replace=False)]
-    return chosen[:, 0], chosen[:, 1]
+        table = self.sizes[self.targets]
+        true = _true_bytes(self.exam.tokenizer, len(self.sizes))[self.targets]
+        bits = float((self.nats * (table > 0)).sum(dtype=np.float64)) / math.log(2)
+        return bits / float(table.sum(dtype=np.int64)), bits / float(true.sum(dtype=np.int64))
 
+    def _would_be_kept(self, marks: Marks) -> bool:
+        beat = self.exam.rival
+        return beat is None or (marks.value is not None and marks.value < beat.value)
 
-def _compare(value: float, committed: NDArray[np.float64], own: NDArray[np.float64]) -> Marks:
-    """Marks from the nats of each challenged place: as committed, and by the model's own logits."""
-    import numpy as np
+    def _second_look(self, marks: Marks) -> dict[str, Any]:
+        """What to write into the marks; where no rows are held back, a score stays challenged."""
+        from research_loop import challenge
 
-    if not np.isfinite(own).all():
-        return Marks(value, rejected="loss", detail="the model's logits are not finite where its loss is")
-    difference = committed - own
-    allowed = LOSS_TOLERANCE_NATS + LOSS_STANDARD_ERRORS * difference.std() / math.sqrt(len(difference))
-    if abs(difference.mean()) > allowed:
-        fact = f"the loss it reported is {difference.mean():+.4f} nats off its own logits on average"
-        return Marks(value, rejected="loss", detail=f"{fact}, where {allowed:.4f} is rounding")
-    return Marks(value, "challenged")
+        if found := self._look(challenge.second_look(len(self.inputs))):
+            return found
+        if self.exam.held[0] == self.exam.held[1]:
+            return {"verified": "challenged"}
+        held = self._held(challenge.HELD_PLACES)
+        if held.size == 0:
+            return {"detail": NO_LOGITS}
+        rival = self.exam.rival or Rival(math.inf)
+        paired = _unpacked(rival.held_nats, held.shape)
+        if fact := challenge.remembers(held, self._mean_nats(marks.value), paired, self._mean_nats(rival.value)):
+            return {"rejected": "memory", "detail": fact}
+        return {"verified": "confirmed", "held_nats": held.astype("<f4").tobytes()}
 
+    def _mean_nats(self, value: float | None) -> float:
+        """Nats of a token that counts, from bits per byte: the scored rows are the same for all."""
+        table = self.sizes[self.targets]
+        return (math.inf if value is None else value) * math.log(2) * float(table.sum()) / float((table > 0).sum())
 
-def _ask(
-    channel: Channel, what: str, rows: NDArray[Any], places: NDArray[Any], shape: tuple[int, int]
-) -> NDArray[np.float32]:
-    """float32 of `shape` for uint16 `rows`; an empty array when the model cannot answer."""
-    import numpy as np
+    # --------------------------------------------------------------------------------------------------- one look
 
-    header = {"ask": what, "rows": len(rows), "places": places.tolist()}
-    channel.send(header, np.ascontiguousarray(rows).tobytes())
-    answer, payload = channel.receive(most_bytes=4 * shape[0] * shape[1])
-    if "error" in answer:
-        return np.zeros(0, np.float32)
-    if len(payload) != 4 * shape[0] * shape[1]:
-        raise Broken(f"the run answered {len(payload)} bytes to {what}")
-    return np.frombuffer(payload, np.float32).reshape(shape)
+    def _look(self, look: Look) -> dict[str, Any]:
+        """What to write into the marks of a model that does not bear it; nothing when it does."""
+        import numpy as np
 
+        from research_loop import challenge
 
-def _nats(logits: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
-    """-log softmax(logits)[target] of each row, in float64."""
-    import numpy as np
+        row, place = challenge.choose(self.random, len(self.inputs), self.exam.row_tokens, look.changed_rows)
+        changed = challenge.with_other_future(self.random, self.inputs[row], place, self.futures)
+        again, guessed = self._ask_again(row, changed, look.random_rows)
+        if again.size == 0:
+            raise Broken("the model could not give its loss on validation text a second time; the log says why")
+        if fact := challenge.looks_ahead(self.nats[row], again, place):
+            return {"rejected": "look-ahead", "detail": fact}
+        row, place, changed = row[: look.logit_rows], place[: look.logit_rows], changed[: look.logit_rows]
+        places = challenge.places_before(self.random, place, look.logit_places)
+        own = self._own_nats(changed, places, np.take_along_axis(self.targets[row], places, axis=1))
+        if own.size and (fact := challenge.misreports(np.take_along_axis(self.nats[row], places, axis=1), own)):
+            return {"rejected": "loss", "detail": fact}
+        if fact := challenge.foresees(guessed, len(self.sizes)):
+            return {"rejected": "look-ahead", "detail": fact}
+        return {} if own.size else {"detail": NO_LOGITS}
 
-    logits = logits.astype(np.float64)
-    peak = logits.max(axis=1, keepdims=True)
-    total = np.log(np.exp(logits - peak).sum(axis=1)) + peak[:, 0]
-    return np.asarray(total - logits[np.arange(len(logits)), targets], dtype=np.float64)
+    def _ask_again(
+        self, row: NDArray[Any], changed: NDArray[np.uint16], count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Nats [n, T] of changed inputs with the targets they had, and [count, T] of random rows among them."""
+        import numpy as np
+
+        from research_loop import challenge
+
+        starts = self.inputs[self.random.integers(len(self.inputs), size=count), 0]
+        inputs, targets = challenge.random_rows(self.random, starts, self.exam.row_tokens, len(self.sizes))
+        mixed = self.random.permutation(len(row) + count)
+        asked = np.concatenate([changed, inputs])[mixed], np.concatenate([self.targets[row], targets])[mixed]
+        answer = self._ask_nats(*asked)
+        if answer.size == 0:
+            return answer, answer
+        back = np.argsort(mixed)
+        return answer[back[: len(row)]], answer[back[len(row) :]]
+
+    def _held(self, count: int) -> NDArray[np.float64]:
+        """[rows, rounds] nats on prefixes of held rows, about `count` of them, the same ones for every run of a lab.
+
+        One place a row in each round, further on in each: when it is asked for, its target was never sent.
+        """
+        import numpy as np
+
+        from research_loop import challenge
+
+        inputs, targets = self._cut(self.exam.held)
+        random = np.random.default_rng(self.exam.held_seed)
+        rounds = min(self.exam.row_tokens - 1, math.ceil(count / len(inputs)))
+        drawn = [np.sort(random.choice(self.exam.row_tokens - 1, rounds, replace=False)) for _ in inputs[:count]]
+        answers = []
+        for place in np.array(drawn).T:
+            shown = challenge.with_other_future(self.random, inputs[: len(place)], place, self.futures)
+            wanted = np.take_along_axis(targets[: len(place)], place[:, None], axis=1)
+            answers.append(self._own_nats(shown, place[:, None], wanted))
+            if answers[-1].size == 0:
+                return answers[-1]
+        return np.concatenate(answers, axis=1)
+
+    # ------------------------------------------------------------------------------------------------------ asking
+
+    def _own_nats(
+        self, inputs: NDArray[np.uint16], places: NDArray[Any], targets: NDArray[np.uint16]
+    ) -> NDArray[np.float64]:
+        """[n, k]: by the model's logits, a few rows at a time, in random order; empty when it gives none."""
+        import numpy as np
+
+        from research_loop import challenge
+
+        vocabulary = len(self.sizes)
+        nats = np.zeros(places.shape)
+        for some in np.array_split(self.random.permutation(len(inputs)), math.ceil(len(inputs) / ROWS_A_MESSAGE)):
+            header = {"ask": "logits", "rows": len(some), "places": places[some].tolist()}
+            logits = self._ask(header, inputs[some].tobytes(), (*places[some].shape, vocabulary))
+            if logits.size == 0:
+                return np.zeros(0)
+            nats[some] = challenge.nats_of(logits, targets[some])
+        return nats
+
+    def _ask_nats(self, inputs: NDArray[np.uint16], targets: NDArray[np.uint16]) -> NDArray[np.float32]:
+        """[n, T] by the model's own fast path; empty when it gives none."""
+        header = {"ask": "nats", "rows": len(inputs)}
+        return self._ask(header, inputs.tobytes() + targets.tobytes(), inputs.shape)
+
+    def _ask(self, header: dict[str, Any], payload: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        import numpy as np
+
+        self.channel.send(header, payload)
+        wanted = 4 * math.prod(shape)
+        answer, data = self.channel.receive(most_bytes=wanted)
+        if "error" in answer:
+            return np.zeros(0, np.float32)
+        if len(data) != wanted:
+            raise Broken(f"the run answered {len(data)} bytes to {header['ask']}")
+        return np.frombuffer(data, np.float32).reshape(shape)
+
+    def _cut(self, rows: Cut) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+        """Inputs and targets [n, T] of a range of validation rows."""
+        import numpy as np
+
+        some = np.asarray(self.rows[slice(*rows)], dtype=np.uint16)
+        return np.ascontiguousarray(some[:, :-1]), np.ascontiguousarray(some[:, 1:])
 
 
 def _load(path: Path, row_tokens: int) -> NDArray[np.uint16]:
@@ -218,19 +277,42 @@ def _load(path: Path, row_tokens: int) -> NDArray[np.uint16]:
     return np.memmap(path, dtype=np.uint16, mode="r").reshape(-1, row_tokens + 1)
 
 
+def _unpacked(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    """float32 of `shape`; None where the bytes are not that many."""
+    import numpy as np
+
+    return np.frombuffer(data, "<f4").reshape(shape) if len(data) == 4 * math.prod(shape) else None
+
+
+def _true_bytes(tokenizer: Path, vocabulary: int) -> NDArray[np.int64]:
+    """[vocab]: bytes of each token as they are, also where they are part of a character; 0 for specials."""
+    import numpy as np
+
+    sizes = [len(base64.b64decode(token)) for token in json.loads(tokenizer.read_text())["tokens"]]
+    return np.array([*sizes, *[0] * (vocabulary - len(sizes))], dtype=np.int64)
+
+
 # ------------------------------------------------------------------------------------------------------------ setting
 
 
-def set_exam(data: Path, seed: int) -> Exam | None:
-    """The exam of a lab whose prepare.py packed validation rows; None where it did not."""
+def set_exam(
+    data: Path, seed: int, held_seed: int = 0, rival: Rival | None = None, *, audit: bool = False
+) -> Exam | None:
+    """The exam of a lab whose prepare.py packed validation rows; None where it did not.
+
+    Without a `rival`, every score gets a second look. An `audit` is scored on rows that nothing else is.
+    """
+    names = ("audit" if audit else "score", "confirm")
     try:
-        made_of = json.loads((data / "prepared.json").read_text())["of"]
-        tokens = int(made_of["T"])
-        rows = int(made_of["eval"]) // tokens
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        report = json.loads((data / "prepared.json").read_text())
+        tokens = int(report["of"]["T"])
+        scored, held = ((int(first), int(end)) for first, end in map(report["cuts"].get, names))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    names = (data / f"val_{tokens}.u16", data / f"train_{tokens}.u16", data / "token_bytes.npy")
-    return Exam(*names, row_tokens=tokens, rows=rows, seed=seed) if all(path.exists() for path in names) else None
+    rows = (data / f"val_{tokens}.u16", data / f"train_{tokens}.u16")
+    tables = (data / "token_bytes.npy", data / "tokenizer.json")
+    there = scored[0] < scored[1] and all(path.exists() for path in (*rows, *tables))
+    return Exam(*rows, *tables, tokens, scored, held, seed, held_seed, rival) if there else None
 
 
 def show_training_data(data: Path, target: Path) -> None:

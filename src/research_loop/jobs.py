@@ -12,33 +12,40 @@ from pathlib import Path
 from research_loop import sandbox
 from research_loop.errors import LabError, SandboxError
 from research_loop.exam import set_exam, show_training_data
+from research_loop.gpus import first_gpu
 from research_loop.history import Repository
 from research_loop.lab import Lab
-from research_loop.records import Exam, Experiment, Job
+from research_loop.records import Exam, Experiment, Job, Rival
 
 PASSED_ON = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH"}
 PASSED_ON_PREFIXES = ("LC_", "LD_", "CUDA_", "NVIDIA_", "TORCH", "PYTORCH_", "TRITON_", "OMP_", "MKL_", "XDG_")
+GPU_SCRATCH_MB, GPU_PROCESSES = 8192, 4096
+"""torch.compile writes hundreds of files and starts a process a core, each with a thread a core."""
 
 
 class JobMaker:
     """Makes the jobs of one lab; `mark` goes into the environment of every process of a run."""
 
-    def __init__(self, lab: Lab, repository: Repository, mark: str, note: Callable[[str], None]) -> None:
-        self._lab, self._repository, self._mark = lab, repository, mark
-        self._folder = lab.state / "runs"
+    def __init__(
+        self, lab: Lab, repository: Repository, mark: str, held_seed: int, note: Callable[[str], None]
+    ) -> None:
+        self._lab, self._repository, self._mark, self._held_seed = lab, repository, mark, held_seed
+        self._folder, self._caches = lab.state / "runs", lab.state / "caches"
         self._backend = _choose_backend(lab.config.sandbox, note)
 
-    def make(self, experiment: Experiment, k: int, seed: int) -> Job:
+    def make(
+        self, experiment: Experiment, k: int, seed: int, rival: Rival | None = None, *, audit: bool = False
+    ) -> Job:
         """The job of run `k`, its folder laid out. Raises LabError when something that is linked is missing."""
         config, n = self._lab.config, experiment.n
         work = self._repository.export(experiment.commit, self._folder / f"{n}.{k}")
         shown = tuple(path.resolve() for name in config.link for path in self._link(name, work / name))
         log = self._lab.log_path(n, k)
         log.parent.mkdir(exist_ok=True)
-        exam = self._exam()
+        exam = self._exam(rival, audit)
         environment = self._environment(f"{n}.{k}", seed) | ({"RESEARCH_LOOP_EXAM": "stdin"} if exam else {})
         python = sys.executable if config.command[0] == "python" else config.command[0]
-        spec = sandbox.Spec(work, shown)
+        spec = self._spec(work, shown, fill=experiment.parent is None and not audit)
         command, environment = self._backend.wrap((python, *config.command[1:]), spec, environment)
         seconds = config.budget_seconds, config.limit_seconds
         return Job(n, k, command, work, log, environment, config.metric, config.memory, *seconds, exam)
@@ -48,6 +55,17 @@ class JobMaker:
         name = f"{job.n}.{job.k}*" if job else "*"
         for folder in self._folder.glob(name):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _spec(self, work: Path, shown: tuple[Path, ...], fill: bool) -> sandbox.Spec:
+        """With a GPU, what a baseline compiles is offered to every later run: the baseline is the user's own code."""
+        gpu = first_gpu()
+        if gpu is None:
+            return sandbox.Spec(work, shown)
+        if fill:
+            shutil.rmtree(self._caches, ignore_errors=True)
+            self._caches.mkdir()
+        caches = self._caches if self._caches.is_dir() else None
+        return sandbox.Spec(work, shown, GPU_SCRATCH_MB, GPU_PROCESSES, gpu, caches, fill)
 
     def _link(self, name: str, target: Path) -> list[Path]:
         """Links one entry of lab.toml into a run's folder; the links that were made."""
@@ -62,14 +80,15 @@ class JobMaker:
         target.symlink_to(source)
         return [target]
 
-    def _exam(self) -> Exam | None:
+    def _exam(self, rival: Rival | None, audit: bool) -> Exam | None:
         """Other places and other futures for every run, known to nobody before."""
         if self._lab.config.score == "run":
             return None
         data = self._lab.root / "data"
-        exam = set_exam(data, seed=secrets.randbits(63))
+        exam = set_exam(data, secrets.randbits(63), self._held_seed, rival, audit=audit)
         if exam is None:
-            raise LabError(f"{data}: holds no validation rows to score with: `research-loop prepare`")
+            few = "too few validation rows for an audit: prepare a new lab with more text"
+            raise LabError(f"{data}: holds {few if audit else 'no validation rows: `research-loop prepare`'}")
         return exam
 
     def _environment(self, run: str, seed: int) -> dict[str, str]:

@@ -269,6 +269,22 @@ def absolute_source(source: str | None) -> str | None:
     return str(path.resolve())
 
 
+def check_same_lab(lab: Lab, wish: Wish) -> None:
+    """The same wish again is fine. Raises ConfigError for one that asks for another lab in the same folder."""
+    made = lab.config
+    asked = {
+        "--data": (absolute_source(wish.source), made.source),
+        "--num-shards": (wish.num_shards, made.num_shards),
+        "--train": (str(wish.train.resolve()) if wish.train else None, made.train),
+        "--budget": (wish.budget_seconds, made.budget_seconds),
+        "--profile": (wish.profile, made.profile),
+    }
+    for option, (given, known) in asked.items():
+        if given is not None and given != known:
+            fact = f"{lab.root} is a lab already, made with {known if known is not None else 'the default'}"
+            raise ConfigError(f"{option} {given}: {fact}: leave it out, or name a new folder")
+
+
 def _inside_project(root: Path) -> bool:
     """`uv run` takes the nearest pyproject.toml upward; where that is not ours nor uses us, a lab needs its own."""
     for folder in (root.resolve(), *root.resolve().parents):

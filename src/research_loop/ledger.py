@@ -12,14 +12,14 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
 from research_loop.errors import LedgerError
-from research_loop.records import Experiment, History, Point, Result, Run, Score, Verdict
+from research_loop.records import Audit, Experiment, History, Point, Result, Run, Score, Verdict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TABLES = {
     "meta": "key TEXT PRIMARY KEY, value TEXT NOT NULL",
     "experiments": """n INTEGER PRIMARY KEY, what TEXT NOT NULL, why TEXT NOT NULL, risk TEXT NOT NULL,
@@ -28,18 +28,22 @@ TABLES = {
     "runs": """n INTEGER NOT NULL REFERENCES experiments, k INTEGER NOT NULL, seed INTEGER NOT NULL,
         started_at REAL NOT NULL, keeper_pid INTEGER, keeper_create_time REAL, PRIMARY KEY (n, k)""",
     "results": """n INTEGER NOT NULL, k INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
-        detail TEXT NOT NULL, score REAL, verified TEXT, exit_code INTEGER, seconds REAL NOT NULL,
-        startup_seconds REAL, ready_seconds REAL, training_seconds REAL, peak_vram_mb REAL, peak_ram_mb REAL,
-        summary TEXT NOT NULL,
+        detail TEXT NOT NULL, score REAL, verified TEXT, exact REAL, exit_code INTEGER, seconds REAL NOT NULL,
+        startup_seconds REAL, ready_seconds REAL, committed_seconds REAL, training_seconds REAL,
+        peak_vram_mb REAL, peak_ram_mb REAL, summary TEXT NOT NULL,
         PRIMARY KEY (n, k), FOREIGN KEY (n, k) REFERENCES runs (n, k)""",
     "traces": """n INTEGER NOT NULL, k INTEGER NOT NULL, curve TEXT NOT NULL, log_tail TEXT NOT NULL,
+        held_nats BLOB NOT NULL,
         PRIMARY KEY (n, k), FOREIGN KEY (n, k) REFERENCES runs (n, k)""",
     "verdicts": """n INTEGER PRIMARY KEY REFERENCES experiments, kind TEXT NOT NULL, reason TEXT NOT NULL,
         detail TEXT NOT NULL, decided_at REAL NOT NULL""",
+    "audits": """id INTEGER PRIMARY KEY, n INTEGER NOT NULL REFERENCES experiments, seed INTEGER NOT NULL,
+        started_at REAL NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL, score REAL,
+        verified TEXT, exact REAL, seconds REAL NOT NULL""",
 }
 RESULT_COLUMNS = [
-    *("outcome", "reason", "detail", "score", "verified", "exit_code", "seconds", "startup_seconds"),
-    *("ready_seconds", "training_seconds", "peak_vram_mb", "peak_ram_mb", "summary"),
+    *("outcome", "reason", "detail", "score", "verified", "exact", "exit_code", "seconds", "startup_seconds"),
+    *("ready_seconds", "committed_seconds", "training_seconds", "peak_vram_mb", "peak_ram_mb", "summary"),
 ]
 
 
@@ -91,18 +95,18 @@ class Ledger:
 
     def finish_run(self, n: int, k: int, result: Result) -> Experiment:
         """Appends the result of run `k`, its curve and the end of its log."""
-        score = (result.score.value, result.score.verified) if result.score else (None, None)
+        score = astuple(result.score) if result.score else (None, None, None)
         row = (
             *(n, k, result.outcome, result.reason, result.detail, *score, result.exit_code, result.seconds),
-            *(result.startup_seconds, result.ready_seconds, result.training_seconds),
+            *(result.startup_seconds, result.ready_seconds, result.committed_seconds, result.training_seconds),
             *(result.peak_vram_mb, result.peak_ram_mb),
             json.dumps(dict(result.summary)),
         )
         curve = json.dumps([list(asdict(point).values()) for point in result.curve])
         with self._transaction():
             self._append("results", row)
-            self._append("traces", (n, k, curve, result.log_tail))
-        light = replace(result, curve=(), log_tail="")
+            self._append("traces", (n, k, curve, result.log_tail, result.held_nats))
+        light = replace(result, curve=(), log_tail="", held_nats=b"")
         experiment = self.experiment(n)
         runs = tuple(replace(run, result=light) if run.k == k else run for run in experiment.runs)
         return self._remember(replace(experiment, runs=runs))
@@ -110,6 +114,12 @@ class Ledger:
     def decide(self, n: int, verdict: Verdict) -> Experiment:
         self._insert("verdicts", (n, verdict.kind, verdict.reason, verdict.detail, verdict.decided_at))
         return self._remember(replace(self.experiment(n), verdict=verdict))
+
+    def record_audit(self, audit: Audit) -> None:
+        result = audit.result
+        score = astuple(result.score) if result.score else (None, None, None)
+        facts = (result.outcome, result.reason, result.detail, *score, result.seconds)
+        self._insert("audits", (None, audit.n, audit.seed, audit.started_at, *facts))
 
     def note(self, key: str, value: str) -> None:
         """Writes down a fact about the lab, once; a second value for a key is a LedgerError."""
@@ -129,6 +139,19 @@ class Ledger:
         if row is None:
             return (), ""
         return tuple(Point(*point) for point in json.loads(row[0])), str(row[1])
+
+    def audits(self) -> tuple[Audit, ...]:
+        """All of them, the oldest first."""
+        with self._errors():
+            rows = self._db.execute("SELECT * FROM audits ORDER BY id").fetchall()
+        return tuple(_audit(*row) for row in rows)
+
+    def held_nats(self, n: int) -> bytes:
+        """A scored run's nats on the held rows, from the newest run of `n` that was asked for them; else empty."""
+        query = "SELECT held_nats FROM traces WHERE n = ? AND held_nats <> x'' ORDER BY k DESC LIMIT 1"
+        with self._errors():
+            row = self._db.execute(query, (n,)).fetchone()
+        return b"" if row is None else bytes(row[0])
 
     # ---------------------------------------------------------------------------------------------------- internal
 
@@ -203,10 +226,15 @@ class Ledger:
 
 def _result(row: tuple[Any, ...]) -> Result:
     values = dict(zip(RESULT_COLUMNS, row, strict=True))
-    verified = values.pop("verified")
-    score = values.pop("score")
+    value, *rest = (values.pop(name) for name in ("score", "verified", "exact"))
     values["summary"] = json.loads(values["summary"])
-    return Result(**values, score=None if score is None else Score(score, verified))
+    return Result(**values, score=None if value is None else Score(value, *rest))
+
+
+def _audit(_id: int, n: int, seed: int, started_at: float, *row: Any) -> Audit:
+    outcome, reason, detail, value, verified, exact, seconds = row
+    score = None if value is None else Score(value, verified, exact)
+    return Audit(n, seed, started_at, Result(outcome, reason, detail, score, seconds=seconds))
 
 
 def _cure(fact: str) -> str:

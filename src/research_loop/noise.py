@@ -15,17 +15,18 @@ def better(value: float, than: float, direction: Direction) -> bool:
     return value < than if direction == "lower" else value > than
 
 
-START_MARGIN_SHARE = 1.25
-START_MARGIN_SECONDS = 15.0
+MARGIN_SHARE = 1.25
+MARGIN_SECONDS, MARGIN_BUDGET_SHARE = 5.0, 0.05
 
 
-def allowed_ready_seconds(baseline: Experiment | None, budget_seconds: float) -> float:
-    """From spawn to "ready to be scored", by the harness's clock: the budget, and what the baseline took beside it
-    with a margin. Infinite where the baseline's was not measured."""
-    ready = baseline.last.ready_seconds if baseline and baseline.last else None
-    if ready is None:
+def allowed_seconds(baseline: Experiment | None, budget_seconds: float) -> float:
+    """From spawn to the answer that the score is made of, by the harness's clock: the budget, and what the baseline
+    took beside it to start and to be evaluated, with a margin. Infinite where the baseline's was not measured."""
+    taken = baseline.last.committed_seconds if baseline and baseline.last else None
+    if taken is None:
         return math.inf
-    return budget_seconds + START_MARGIN_SHARE * max(0.0, ready - budget_seconds) + START_MARGIN_SECONDS
+    margin = max(MARGIN_SECONDS, MARGIN_BUDGET_SHARE * budget_seconds)
+    return budget_seconds + MARGIN_SHARE * max(0.0, taken - budget_seconds) + margin
 
 
 def judge(
@@ -34,12 +35,12 @@ def judge(
     metric: str,
     direction: Direction,
     decided_at: float,
-    allowed_seconds: float = math.inf,
+    allowed: float = math.inf,
 ) -> Verdict | None:
     """keep when strictly better than the champion, discard when not, crash when the newest run has no score.
 
     What the harness does not believe is discarded, so is a run's own word where the champion's was challenged, and a
-    run that took more than `allowed_seconds` until it was ready to be scored: it may have trained for longer.
+    run that took more than `allowed` seconds until it had committed itself to a score: it may have trained for longer.
 
     None asks for another run: the newest was stopped or lost, so nothing was measured.
     """
@@ -53,8 +54,8 @@ def judge(
         return Verdict("crash", last.reason, last.detail, decided_at)
     if champion is None or champion.score is None:
         return Verdict("keep", "baseline", f"{metric} {score.value:.6f} is the one to beat", decided_at)
-    if last.ready_seconds is not None and last.ready_seconds > allowed_seconds:
-        fact = f"ready to be scored after {last.ready_seconds:.1f} s, where {allowed_seconds:.1f} s are allowed"
+    if last.committed_seconds is not None and last.committed_seconds > allowed:
+        fact = f"scored after {last.committed_seconds:.1f} s, where {allowed:.1f} s are allowed"
         return Verdict("discard", "overtime", f"{fact}: it trained for longer, or started too slowly", decided_at)
     if score.verified == "unverified" and champion.score.verified != "unverified":
         fact = f"{metric} {score.value:.6f} is the run's own word, the champion's is not: {last.detail or 'no answer'}"
@@ -62,5 +63,7 @@ def judge(
     difference = score.value - champion.score.value
     fact = f"{metric} {score.value:.6f}, {difference:+.6f} against experiment {champion.n}"
     if better(score.value, champion.score.value, direction):
+        if champion.score.verified == "confirmed" and score.verified != "confirmed":
+            return Verdict("discard", "unconfirmed", f"{fact}, without a second look: `--again` tries it", decided_at)
         return Verdict("keep", direction, fact, decided_at)
     return Verdict("discard", f"not-{direction}", fact, decided_at)

@@ -16,6 +16,11 @@ kill of the harness."""
 
 VerdictKind = Literal["keep", "discard", "crash"]
 
+Verified = Literal["unverified", "challenged", "confirmed"]
+
+Cut = tuple[int, int]
+"""A range of validation rows: first and end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -31,11 +36,14 @@ class Score:
     """A run's metric and how far it was verified.
 
     unverified: it is the run's own word. challenged: the harness held the validation rows, and the model's logits at
-    places of its choice agreed with what it had reported, whatever text came after.
+    places of its choice agreed with what it had reported, whatever text came after. confirmed: so they did at many
+    more places, and on text that was never sent the model is as good. `exact` counts a token's true bytes, where
+    `value` follows upstream's rule for tokens that are part of a character.
     """
 
     value: float
-    verified: Literal["unverified", "challenged"] = "unverified"
+    verified: Verified = "unverified"
+    exact: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,8 @@ class Result:
 
     `reason` tells crashes apart: oom, nan, timeout, exit, signal, no-score; or rejected:<check> where the harness does
     not believe the score. `seconds` is spawn to end by the
-    harness's clock; `startup_seconds` spawn to the first step; the summary's figures are the run's own word.
+    harness's clock; `startup_seconds` spawn to the first step, `ready_seconds` to "ready to be scored",
+    `committed_seconds` to the answer that its score is made of; the summary's figures are the run's own word.
     """
 
     outcome: Outcome
@@ -55,12 +64,14 @@ class Result:
     seconds: float = 0.0
     startup_seconds: float | None = None
     ready_seconds: float | None = None
+    committed_seconds: float | None = None
     training_seconds: float | None = None
     peak_vram_mb: float | None = None
     peak_ram_mb: float | None = None
     summary: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[Point, ...] = ()
     log_tail: str = ""
+    held_nats: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +131,14 @@ class Experiment:
         scores = [r.result.score for r in self.runs if r.result and r.result.score]
         if not scores:
             return None
-        challenged = all(score.verified == "challenged" for score in scores)
-        return Score(sum(s.value for s in scores) / len(scores), "challenged" if challenged else "unverified")
+        seen = {score.verified for score in scores}
+        verified: Verified = "confirmed" if "confirmed" in seen else "challenged"
+        exact = [score.exact for score in scores if score.exact is not None]
+        return Score(
+            sum(score.value for score in scores) / len(scores),
+            "unverified" if "unverified" in seen else verified,
+            sum(exact) / len(exact) if len(exact) == len(scores) else None,
+        )
 
     @property
     def last(self) -> Result | None:
@@ -159,6 +176,16 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """An experiment's code trained anew, with a seed of its own, and scored on text that nothing else was scored on."""
+
+    n: int
+    seed: int
+    started_at: float
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
 class Checkout:
     """The champion's files, for whoever edits; `context` holds locked files that may be read, not changed."""
 
@@ -168,27 +195,47 @@ class Checkout:
 
 
 @dataclass(frozen=True, slots=True)
+class Rival:
+    """The champion's score, and its nats (little-endian float32) on the places of held rows that all runs are asked."""
+
+    value: float
+    held_nats: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Exam:
-    """What a run is asked; none of it is within its reach. `seed` chooses positions and replacements."""
+    """What a run is asked; none of it is within its reach. `seed` chooses places and other futures.
+
+    A score better than the `rival`'s gets a second look, at the `held` rows too; without a rival every score does.
+    `held_seed` chooses the places there, and stays the same, so that runs compare place by place.
+    """
 
     validation: Path
     training: Path
     token_bytes: Path
+    tokenizer: Path
     row_tokens: int
-    rows: int
+    scored: Cut
+    held: Cut
     seed: int
+    held_seed: int = 0
+    rival: Rival | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What came of it. `ready_seconds` is the harness's clock since the spawn; `value` bits per byte."""
+    """What came of it. `value` and `exact` in bits per byte; seconds by the harness's clock: from the spawn until it
+    was ready and until it had committed itself to a score, and from the one to the end of the exam."""
 
     value: float | None = None
-    verified: Literal["unverified", "challenged"] = "unverified"
+    exact: float | None = None
+    verified: Verified = "unverified"
     rejected: str = ""
     detail: str = ""
     ready_seconds: float | None = None
+    committed_seconds: float | None = None
     exam_seconds: float | None = None
+    held_nats: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -330,4 +330,4 @@ def _as_float(text: bytes) -> float | None:
 
 def _plain(line: bytes) -> str:
     """One line for people and models: no escapes, control or invisible characters."""
-    return plain(line.decode("utf-8", "replace")).rstrip()[:TAIL_CHARACTERS]
+    return plain(line.decode("utf-8", "replace"))[:TAIL_CHARACTERS].rstrip()

@@ -39,6 +39,8 @@ PROC = ("cpuinfo", "meminfo", "stat", "loadavg", "filesystems", "devices", "modu
 """What a program looks up in /proc beside itself; the other processes are not among it."""
 KERNEL_SETTINGS = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "asound")
 """In /proc, and root's to write even without any capability: with /proc/sys/kernel/core_pattern goes the machine."""
+CACHES = ".caches"
+"""Where a run's compilers keep what they made, in its scratch folder."""
 INJECTIONS = {"LD_PRELOAD", "LD_AUDIT", "BASH_ENV", "ENV"}
 PYTHON_KEPT = {"PYTHONUNBUFFERED", "PYTHONHASHSEED", "PYTHONUTF8", "PYTHONFAULTHANDLER"}
 SELF_TEST_SECONDS = 20.0
@@ -50,6 +52,7 @@ class Spec:
 
     `folder` is its working directory, read-only, as are the `readable` paths. `scratch_mb` bounds /tmp and /dev/shm,
     each; `processes` counts threads too. `gpu` is the number in /dev/nvidia<number> of the one GPU it may use.
+    `caches` are compiled kernels: with `fill` the run writes its own there, otherwise it starts with a copy of them.
     """
 
     folder: Path
@@ -57,6 +60,8 @@ class Spec:
     scratch_mb: int = 1024
     processes: int = 512
     gpu: int | None = None
+    caches: Path | None = None
+    fill: bool = False
 
 
 Started = tuple[tuple[str, ...], dict[str, str]]
@@ -96,7 +101,7 @@ class Bubblewrap:
             "locale": environment.get("LC_CTYPE", ""),
             "processes": spec.processes,
         }
-        argv = [*_bubblewrap(spec), "--", *_counted(spec.processes), *command]
+        argv = [*_bubblewrap(spec), "--", *_counted(spec.processes), *_with_caches(spec), *command]
         return _launch(plan, argv), _environment(environment, Path("/tmp"), spec.gpu)
 
 
@@ -105,6 +110,7 @@ class Landlock:
 
     The run writes to `scratch_of(folder)`, which is emptied at the next start of the same run and otherwise the
     caller's to remove. Sizes are bounded a file (no sum), /dev/shm is closed, and processes are counted per user.
+    Caches are not passed on: Triton's hold the paths they were made at, and every run has another scratch folder.
     """
 
     name = "landlock"
@@ -169,8 +175,8 @@ def _environment(given: Mapping[str, str], scratch: Path, gpu: int | None) -> di
     folders = {
         "HOME": "",
         "TMPDIR": "",
-        "TORCHINDUCTOR_CACHE_DIR": ".inductor",
-        "TRITON_CACHE_DIR": ".triton",
+        "TORCHINDUCTOR_CACHE_DIR": f"{CACHES}/inductor",
+        "TRITON_CACHE_DIR": f"{CACHES}/triton",
         "CUDA_CACHE_PATH": ".cuda",
         "TORCH_HOME": ".torch",
         "MPLCONFIGDIR": ".matplotlib",
@@ -248,6 +254,8 @@ def _bubblewrap(spec: Spec) -> list[str]:
         *[word for node in _gpu(spec.gpu) for word in ("--dev-bind", str(node), str(node))],
         *(["--ro-bind", "/usr/bin/true", str(MODPROBE)] if MODPROBE.exists() else []),
         *(*size, "--tmpfs", "/tmp", *size, "--tmpfs", "/dev/shm"),
+        *(["--bind", str(spec.caches), f"/tmp/{CACHES}"] if spec.caches and spec.fill else []),
+        *(["--ro-bind", str(spec.caches), str(spec.caches)] if spec.caches and not spec.fill else []),
         *_mounts([*_python(), *_needed(spec), spec.folder.absolute(), spec.folder.resolve()]),
         *[
             word
@@ -286,6 +294,13 @@ def _counted(processes: int) -> list[str]:
     counts_inside = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2]) >= (5, 14)
     prlimit = shutil.which("prlimit", path="/usr/bin:/bin")
     return [prlimit, f"--nproc={processes}:{processes}", "--"] if prlimit and counts_inside else []
+
+
+def _with_caches(spec: Spec) -> list[str]:
+    """Copies the caches before the command starts: the compilers want to write beside what they read."""
+    if not spec.caches or spec.fill:
+        return []
+    return ["/bin/sh", "-c", 'cp -r "$0" "$1" && shift && exec "$@"', str(spec.caches), f"/tmp/{CACHES}"]
 
 
 @functools.cache

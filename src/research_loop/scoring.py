@@ -54,11 +54,11 @@ class Rejection:
 class Ending:
     """How a run's processes ended. `code` is the exit code, or minus the signal's number.
 
-    `cause`: it ended by itself; at the hard limit; the harness stopped it; its keeper was killed; or it
-    never started, with `error` as the reason.
+    `cause`: it ended by itself; at the hard limit; when it had taken most of the machine's memory; the harness stopped
+    it; its keeper was killed; or it never started, with `error` as the reason.
     """
 
-    cause: Literal["end", "limit", "stop", "lost", "unstarted"]
+    cause: Literal["end", "limit", "memory", "stop", "lost", "unstarted"]
     code: int | None = None
     error: str = ""
 
@@ -118,12 +118,15 @@ def conclude(
         if marks is not None and marks.rejected:
             return Result("rejected", f"rejected:{marks.rejected}", marks.detail, exit_code=0)
         if marks is not None and marks.value is not None:
-            return Result("scored", detail=marks.detail, score=Score(marks.value, marks.verified), exit_code=0)
+            believed = Score(marks.value, marks.verified, marks.exact)
+            return Result("scored", detail=marks.detail, score=believed, exit_code=0)
         verdict = score(summary, metric)
         if isinstance(verdict, Score):
             return Result("scored", detail=marks.detail if marks else "", score=verdict, exit_code=0)
         return Result("crash", verdict.reason, verdict.detail, exit_code=0)
     reason, detail = _why(ending, tail, last_loss, near_memory_limit)
+    if marks is not None and marks.ready_seconds is not None and marks.detail:
+        detail = f"{detail}; in its exam {marks.detail}"
     return Result("crash", reason, detail, exit_code=ending.code)
 
 
@@ -133,6 +136,8 @@ def _why(ending: Ending, tail: Sequence[str], last_loss: float | None, near_memo
         return "exit", f"could not start {ending.error}"
     if ending.cause == "limit":
         return "timeout", "still running at its hard limit, so it was killed"
+    if ending.cause == "memory":
+        return "oom", "ended before it had taken all of the machine's memory"
     if ending.cause == "lost":
         return "signal", "its keeper process was killed from outside, so the run was ended with it"
     if line := _last(_OOM, tail):

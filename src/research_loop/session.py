@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import uuid
 from collections import deque
@@ -25,11 +26,25 @@ from research_loop.ledger import Ledger, now
 from research_loop.lock import Lock
 from research_loop.pins import check_pins, pin
 from research_loop.plain import plain
-from research_loop.records import Checkout, Experiment, History, Job, Progress, Proposal, Result, Run, Verdict
+from research_loop.records import (
+    Audit,
+    Checkout,
+    Experiment,
+    History,
+    Job,
+    Progress,
+    Proposal,
+    Result,
+    Rival,
+    Run,
+    Verdict,
+)
 from research_loop.runners import Runner
 
 BASE_SEED = 42
 LOST_RUNS_ALLOWED = 3
+AUDITS = 100_000
+"""Audits count on from here where runs count from 0: their folders and logs lie side by side."""
 MIN_FREE_MB = 100
 RESERVE_BYTES = 2**20
 
@@ -65,7 +80,7 @@ class Session:
             self.ledger = Ledger(lab.ledger_path)
             self.branch = Branch(lab, self.repository, self.ledger, self.note)
             check_pins(self.ledger, lab, self.repository, data=False)
-            self.jobs = JobMaker(lab, self.repository, self._mark(), self.note)
+            self.jobs = JobMaker(lab, self.repository, self._mark(), self._held_seed(), self.note)
             self._recover()
         except BaseException:
             self._lock.release()
@@ -114,6 +129,25 @@ class Session:
                 break
             self.pump(timeout=1.0)
         return current
+
+    def audit(self, experiment: Experiment) -> Audit | None:
+        """Trains an experiment's code anew, with a seed that no run had, and scores it on text kept for audits.
+
+        None when it was stopped. It decides nothing and is recorded by itself.
+        """
+        self.check_pins()
+        seed, started_at, number = secrets.randbits(31), now(), len(self.ledger.audits())
+        job = self.jobs.make(experiment, AUDITS + number, seed, audit=True)
+        self.runner.start(job)
+        while not (ended := self.runner.wait(1.0, self._progressed)):
+            self._heed_stop()
+        result = ended[0][1]
+        self.jobs.clear(job)
+        if result.outcome == "stopped":
+            return None
+        audit = Audit(experiment.n, seed, started_at, result)
+        self.ledger.record_audit(audit)
+        return audit
 
     # --------------------------------------------------------------------------------------------- submit and pump
 
@@ -209,11 +243,18 @@ class Session:
         experiment = self.ledger.experiment(n)
         if experiment.parent is None:
             pin(self.ledger, self.lab, experiment)
-        job = self.jobs.make(experiment, len(experiment.runs), BASE_SEED)
+        job = self.jobs.make(experiment, len(experiment.runs), BASE_SEED, self._rival())
         started = self.runner.start(job)
         run = Run(n, job.k, BASE_SEED, now(), started.keeper_pid, started.keeper_create_time)
         self._recorded(lambda: self.ledger.start_run(run))
         self._tell(lambda watcher: watcher.started(experiment, run))
+
+    def _rival(self) -> Rival | None:
+        """Whom a run has to beat; None where there is nobody, or nobody was scored by the harness."""
+        champion = self.history.champion
+        if champion is None or champion.score is None or champion.score.verified == "unverified":
+            return None
+        return Rival(champion.score.value, self.ledger.held_nats(champion.n))
 
     def _progressed(self, progress: Progress) -> None:
         self._tell(lambda watcher: watcher.progressed(progress))
@@ -238,7 +279,7 @@ class Session:
 
     def _judge(self, experiment: Experiment) -> list[Experiment]:
         config = self.lab.config
-        allowed = noise.allowed_ready_seconds(self.history.baseline, config.budget_seconds)
+        allowed = noise.allowed_seconds(self.history.baseline, config.budget_seconds)
         champion = self.history.champion
         verdict = noise.judge(experiment, champion, config.metric, config.direction, now(), allowed)
         if verdict is None:
@@ -274,6 +315,12 @@ class Session:
             self.ledger.note("lab_id", uuid.uuid4().hex)
         return hashlib.sha256(f"{self.ledger.noted('lab_id')} {self.lab.root}".encode(errors="replace")).hexdigest()
 
+    def _held_seed(self) -> int:
+        """Chooses the places of the held rows; drawn once a lab, and known to no run."""
+        if self.ledger.noted("held_seed") is None:
+            self.ledger.note("held_seed", str(secrets.randbits(63)))
+        return int(self.ledger.noted("held_seed") or 0)
+
     def _warn_of_uncommitted_work(self) -> None:
         """A run sees commits; what the user changed since and did not commit is not in it."""
         named = (*self.lab.config.editable, *self.lab.config.locked, CONFIG)
@@ -303,7 +350,8 @@ class Session:
     def _reserve(self) -> None:
         """A megabyte that a full disk cannot take, given up for the row of the run that filled it."""
         path = self.lab.state / "reserve"
-        if not path.exists() and shutil.disk_usage(self.lab.root).free > MIN_FREE_MB * 2**20:
+        whole = path.exists() and path.stat().st_size == RESERVE_BYTES  # a kill may have cut it short
+        if not whole and shutil.disk_usage(self.lab.root).free > MIN_FREE_MB * 2**20:
             path.write_bytes(os.urandom(RESERVE_BYTES))
 
     def _recorded(self, append: Callable[[], Experiment]) -> Experiment:

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import psutil
 
@@ -43,6 +43,12 @@ SAMPLE_SHARE = 0.005
 """Share of the harness's time that sampling memory may take on a machine with very many processes."""
 OVERDUE_SECONDS = 30.0
 """How long a keeper may take to end a run after its limit or a stop; a GPU frees 80 GB in a few seconds."""
+MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""A container's, in bytes: cgroup v2 and v1."""
+MEMORY_BOUND = 0.9
+"""Share of the memory that a run may hold before it is ended: at the end of it the kernel kills whom it likes."""
+EXAM_SECONDS = 300.0
+"""For questions and answers after a run has committed itself to a score, on top of its limit."""
 MEMORY_SHARE = 0.5
 """A run killed while it held more than this share of the memory is taken for one that ran out of it."""
 
@@ -139,18 +145,19 @@ class _Active:
         self.over = False
         self._token = job.environment.get(RUN_MARKER) or uuid.uuid4().hex
         self._spawned = time.monotonic()
-        self._examiner = Examiner(job.exam, job.limit_seconds) if job.exam else None
+        seconds = job.limit_seconds + (EXAM_SECONDS if job.exam else 0.0)
+        self._examiner = Examiner(job.exam, seconds) if job.exam else None
         environment = {**job.environment, RUN_MARKER: self._token}
         stdin = self._examiner.theirs.fileno() if self._examiner else -1
-        self._keeper, self.control, self.output = _start_keeper(job, environment, stdin)
+        self._keeper, self.control, self.output = _start_keeper(job, seconds, environment, stdin)
         if self._examiner:
             self._examiner.theirs.close()  # the run holds it now
         self._process = psutil.Process(self._keeper.pid)
         self.started = Started(self._keeper.pid, self._process.create_time())
         self._log = RunLog(job.log, job.metric, job.memory_metric)
         self._report = b""
-        self._overdue_at = job.limit_seconds + OVERDUE_SECONDS
-        self._stopping = False
+        self._overdue_at = seconds + OVERDUE_SECONDS
+        self._stopping: Literal["", "stop", "limit", "memory"] = ""
         self._seen: list[psutil.Process] = []
         self._sample_at = 0.0
         self._peak_mb = 0.0
@@ -179,8 +186,8 @@ class _Active:
         self.over = not data
         return bool(data)
 
-    def stop(self) -> None:
-        self._stopping = True
+    def stop(self, cause: Literal["stop", "limit", "memory"] = "stop") -> None:
+        self._stopping = self._stopping or cause
         self._overdue_at = min(self._overdue_at, self.seconds() + OVERDUE_SECONDS)
         with contextlib.suppress(OSError):  # it has just ended: that is heard in a moment
             self.control.send(b"s")
@@ -192,6 +199,8 @@ class _Active:
         if now >= self._sample_at:
             self._sample_memory()
             self._sample_at = now + max(TICK_SECONDS, (self.seconds() - now) / SAMPLE_SHARE)
+        if self._examiner and now >= self.job.limit_seconds and not self._examiner.committed.is_set():
+            self.stop("limit")
         if now >= self._overdue_at and not self.over:
             self._keeper.kill()  # stuck or stopped by its run; its end is heard on the socket
 
@@ -221,9 +230,10 @@ class _Active:
         if self._report:
             report = json.loads(self._report)
             error = f"{self.job.command[0]}: {report['error']}"
-            return Ending(report["cause"], report["code"], error), float(report["peak_mb"])
+            cause = self._stopping if self._stopping and report["cause"] == "stop" else report["cause"]
+            return Ending(cause, report["code"], error), float(report["peak_mb"])
         late = seconds >= self.job.limit_seconds
-        return Ending("stop" if self._stopping else "limit" if late else "lost"), 0.0
+        return Ending(self._stopping or ("limit" if late else "lost")), 0.0
 
     def _result(self, ending: Ending, seconds: float) -> Result:
         log, job = self._log, self.job
@@ -237,12 +247,14 @@ class _Active:
             seconds=seconds,
             startup_seconds=log.startup_seconds,
             ready_seconds=marks.ready_seconds if marks else None,
+            committed_seconds=marks.committed_seconds if marks else None,
             training_seconds=summary.get("training_seconds"),
             peak_vram_mb=summary.get(job.memory_metric),
             peak_ram_mb=self._peak_mb or None,
             summary=summary,
             curve=log.curve,
             log_tail="\n".join(log.tail()),
+            held_nats=marks.held_nats if marks else b"",
         )
 
     def _sample_memory(self) -> None:
@@ -256,6 +268,8 @@ class _Active:
             with contextlib.suppress(psutil.Error):
                 held += process.memory_info().rss
         self._peak_mb = max(self._peak_mb, held / 2**20)
+        if held / 2**20 > MEMORY_BOUND * _memory_mb():
+            self.stop("memory")
 
     def _sweep(self) -> None:
         """Kill what a lost keeper left: those seen in its tree, and all that carry the run's marker."""
@@ -298,11 +312,11 @@ def _carries(pid: int, lab_id: str) -> bool:
 
 
 def _start_keeper(
-    job: Job, environment: dict[str, str], stdin: int
+    job: Job, limit_seconds: float, environment: dict[str, str], stdin: int
 ) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
     """The keeper, our end of its socket and the read end of the run's output; all of it or nothing."""
     locale = environment.get("LC_CTYPE", "")
-    command = [sys.executable, "-I", "-S", str(KEEPER), str(job.limit_seconds), locale, str(stdin), *job.command]
+    command = [sys.executable, "-I", "-S", str(KEEPER), str(limit_seconds), locale, str(stdin), *job.command]
     with contextlib.ExitStack() as undo:
         try:
             ours, theirs = socket.socketpair()
@@ -350,10 +364,11 @@ def _widen(pipe: int) -> None:
 
 
 def _memory_mb() -> float:
-    """Memory of this machine, or of the container (cgroup v2) when that is less."""
+    """Memory of this machine, or of the container when that is less."""
     total = float(psutil.virtual_memory().total)
-    with contextlib.suppress(OSError, ValueError):  # no cgroup, or its limit is the word "max"
-        total = min(total, float(int(Path("/sys/fs/cgroup/memory.max").read_text())))
+    for limit in MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # no such cgroup, or its limit is the word "max"
+            total = min(total, float(int(limit.read_text())))
     return total / 2**20
 
 

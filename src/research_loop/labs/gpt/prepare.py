@@ -25,6 +25,7 @@ MAX_SEQ_LEN = 2048  # tokens a row
 TIME_BUDGET = 300  # seconds of training
 EVAL_TOKENS = 40 * 524288  # validation tokens of a score; fewer where the validation shard holds fewer
 VOCAB_SIZE = 8192
+HELD_ROWS = 2048  # validation rows kept for each of the harness's two later looks; fewer where there are few
 
 DATA_DIR = Path(__file__).parent / "data"
 SEED = int(os.environ.get("RESEARCH_LOOP_SEED", "42"))  # order of the training rows
@@ -183,12 +184,17 @@ def make_dataloader(tokenizer, B, T, split, buffer_size=1000):
 
 
 def to_device(rows):
-    """[B, T + 1] rows -> inputs and targets on the training device, copied while it works."""
-    block = torch.from_numpy(rows.astype(np.int64))
+    """[B, T + 1] rows -> inputs and targets [B, T] on the training device."""
+    block = upload(rows)
+    return block[:, :-1].contiguous(), block[:, 1:].contiguous()
+
+
+def upload(tokens):
+    """int64 tensor on the training device, copied while that works."""
+    block = torch.from_numpy(tokens.astype(np.int64))
     device = device_type()
     block = block.pin_memory() if device == "cuda" else block
-    block = block.to(device, non_blocking=device == "cuda")
-    return block[:, :-1].contiguous(), block[:, 1:].contiguous()
+    return block.to(device, non_blocking=device == "cuda")
 
 
 # ----------------------------------------------------------------------------------------------------------- score
@@ -203,34 +209,51 @@ def evaluate_bpb(model, tokenizer, batch_size):
     """
     if os.environ.get("RESEARCH_LOOP_EXAM"):
         return answer_harness(model, batch_size)
-    rows = load_rows(tokenizer, "val", MAX_SEQ_LEN)[: EVAL_TOKENS // MAX_SEQ_LEN]
-    nats = all_nats(model, rows, batch_size)
+    rows = load_rows(tokenizer, "val", MAX_SEQ_LEN)
+    rows = rows[: validation_cuts(len(rows))["score"][1]]
+    nats = all_nats(model, rows[:, :-1], rows[:, 1:], batch_size)
     sizes = np.load(DATA_DIR / "token_bytes.npy")[rows[:, 1:]]
     return float((nats * (sizes > 0)).sum(dtype=np.float64) / (math.log(2) * sizes.sum()))
+
+
+def validation_cuts(count):
+    """Which of `count` validation rows are for what, as (first, end).
+
+    Every run is scored on "score". "confirm" and "audit" are asked about one prefix at a time, before a keep and by
+    `research-loop audit`, so that what a model remembers of other rows is of no use to it.
+    """
+    held = min(HELD_ROWS, count // 8)
+    scored = min(EVAL_TOKENS // MAX_SEQ_LEN, count - 2 * held)
+    return {"score": (0, scored), "confirm": (count - 2 * held, count - held), "audit": (count - held, count)}
 
 
 @torch.no_grad()
 def answer_harness(model, batch_size, descriptor=0):
     """Answers the harness over a socket, standard input, until it says the score; bits per byte.
 
-    Messages both ways are a line of JSON and as many raw bytes as its "bytes" says. It asks for "nats" of every
-    position of uint16 rows [n, T + 1], answered in float32 [n, T], and for "logits" at one place of each row, answered
-    in float32 [n, vocab]: the model is called without targets then, uncompiled, so that nothing is compiled for it.
+    Messages both ways are a line of JSON and as many raw bytes as its "bytes" says. It asks for "nats" of uint16
+    inputs and targets [2, n, T], answered in float32 [n, T]: targets need not be the inputs one later. And for
+    "logits" of uint16 inputs [n, T] at k places of each row, answered in float32 [n, k, vocab]: the model is called
+    without targets then, uncompiled, so that nothing is compiled for it.
     """
     channel = socket.socket(fileno=os.dup(descriptor)).makefile("rwb")
     send_message(channel, {"ready": True})
-    while "score" not in (request := json.loads(channel.readline())):
-        rows = np.frombuffer(channel.read(request["bytes"]), np.uint16).reshape(request["rows"], -1)
+    while "score" not in (request := json.loads(channel.readline() or HUNG_UP)):
+        rows = np.frombuffer(channel.read(request["bytes"]), np.uint16)
         try:
             if request["ask"] == "nats":
-                answer = all_nats(model, rows, batch_size)
+                answer = all_nats(model, *rows.reshape(2, request["rows"], -1), batch_size)
             else:
-                answer = logits_at(getattr(model, "_orig_mod", model), rows, request["places"], batch_size)
+                bare = getattr(model, "_orig_mod", model)
+                answer = logits_at(bare, rows.reshape(request["rows"], -1), request["places"], min(batch_size, 8))
             send_message(channel, {}, answer.astype(np.float32).tobytes())
-        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-            print(f"the model could not answer for {request['ask']}: {error}", flush=True)
+        except Exception as error:  # whatever the model raises: the harness is told, the log says what
+            print(f"the model could not answer for {request['ask']}: {error!r}", flush=True)
             send_message(channel, {"error": True})
     return request["score"] if request["score"] is not None else math.nan
+
+
+HUNG_UP = '{"score": null}'  # the harness has seen enough; its verdict says why
 
 
 def send_message(channel, header, payload=b""):
@@ -238,24 +261,29 @@ def send_message(channel, header, payload=b""):
     channel.flush()
 
 
-def all_nats(model, rows, batch_size):
+def all_nats(model, inputs, targets, batch_size):
     """float32 [n, T]; the last batch is filled up, so that every batch has one shape."""
     parts = []
-    for start in range(0, len(rows), batch_size):
-        x, y = to_device(rows[np.arange(start, start + batch_size) % len(rows)])
+    for start in range(0, len(inputs), batch_size):
+        batch = np.arange(start, start + batch_size) % len(inputs)
+        x, y = upload(inputs[batch]), upload(targets[batch])
         parts.append(model(x, y, reduction="none").view(y.shape).float().cpu().numpy())
-    return np.concatenate(parts)[: len(rows)]
+    return np.concatenate(parts)[: len(inputs)]
 
 
-def logits_at(model, rows, places, batch_size):
-    """float32 [n, vocab]: logits at one place of each row, a few rows at a time, since they are given everywhere."""
+def logits_at(model, inputs, places, size):
+    """float32 [n, k, vocab]: logits at k places of each row, `size` rows at a time; fewer where memory runs out."""
     parts = []
-    size = min(batch_size, 8)
-    for start in range(0, len(rows), size):
-        x, _ = to_device(rows[start : start + size])
-        logits = model(x)
-        chosen = torch.as_tensor(places[start : start + size], device=logits.device)
-        parts.append(logits[torch.arange(len(x), device=logits.device), chosen].float().cpu().numpy())
+    try:
+        for start in range(0, len(inputs), size):
+            logits = model(upload(inputs[start : start + size]))
+            chosen = torch.as_tensor(places[start : start + size], device=logits.device)
+            rows = torch.arange(len(chosen), device=logits.device)[:, None]
+            parts.append(logits[rows, chosen].float().cpu().numpy())
+    except torch.OutOfMemoryError:
+        if size == 1:
+            raise
+        return logits_at(model, inputs, places, max(1, size // 4))
     return np.concatenate(parts)
 
 
@@ -277,7 +305,7 @@ def count_model_bpb(vocab_size):
     seen, followers = bigrams.sum(1), (bigrams > 0).sum(1)
 
     val = np.memmap(rows_path("val", MAX_SEQ_LEN), dtype=np.uint16, mode="r").reshape(-1, MAX_SEQ_LEN + 1)
-    val = val[: EVAL_TOKENS // MAX_SEQ_LEN]
+    val = val[: validation_cuts(len(val))["score"][1]]
     before, target = val[:, :-1].ravel(), val[:, 1:].ravel()
     size = np.load(DATA_DIR / "token_bytes.npy")[target]
     discounted = np.maximum(bigrams[before, target] - 0.75, 0) + 0.75 * followers[before] * unigram[target]
@@ -324,7 +352,7 @@ def fingerprint():
     """What the prepared files depend on: constants and the shards' digests."""
     shards = json.loads((DATA_DIR / "shards" / "shards.json").read_text())["shards"]
     digests = hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
-    return {"T": MAX_SEQ_LEN, "vocab": VOCAB_SIZE, "eval": EVAL_TOKENS, "shards": digests}
+    return {"T": MAX_SEQ_LEN, "vocab": VOCAB_SIZE, "eval": EVAL_TOKENS, "held": HELD_ROWS, "shards": digests}
 
 
 def is_prepared():
@@ -364,6 +392,7 @@ def main():
     )
     unigram, bigram = count_model_bpb(tokenizer.get_vocab_size())
     report = {"of": fingerprint(), "rows": rows, "unigram_bpb": unigram, "bigram_bpb": bigram}
+    report["cuts"] = validation_cuts(rows["val"])
     report["files"] = {path.name: path.stat().st_size for path in prepared_files()}
     write_whole(done, json.dumps(report, indent=1).encode())
 

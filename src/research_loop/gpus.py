@@ -1,0 +1,32 @@
+"""Which GPU a run gets, by the number of its device node."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+INFORMATION = Path("/proc/driver/nvidia/gpus")
+"""A folder a GPU, named by its place on the bus, with the driver's facts in `information`."""
+
+
+def first_gpu(information: Path = INFORMATION) -> int | None:
+    """The number in /dev/nvidia<number> of the first GPU that CUDA_VISIBLE_DEVICES allows; None without one.
+
+    The variable's numbers count by place on the bus, as under CUDA_DEVICE_ORDER=PCI_BUS_ID; where GPUs of different
+    speed are mixed, CUDA by itself counts the fastest first. Names (GPU-<uuid>) are exact.
+    """
+    if Path("/dev/dxg").exists():  # WSL 2: one node for all GPUs
+        return 0
+    found = [_facts(path) for path in sorted(information.glob("*/information"))]
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if wanted.isdecimal():
+        found = found[int(wanted) :]
+    else:
+        found = [facts for facts in found if wanted and facts.get("GPU UUID", "").startswith(wanted)]
+    return int(found[0]["Device Minor"]) if found and found[0].get("Device Minor", "").isdecimal() else None
+
+
+def _facts(path: Path) -> dict[str, str]:
+    """The lines `name: value` of one GPU."""
+    return {name.strip(): value for name, value in re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", path.read_text(), re.M)}

@@ -1,0 +1,20 @@
+"""Writes down the rows that the harness asks about, for the next run to train on (I7, S1)."""
+
+import spy
+import tiny
+import torch
+
+EXPECT = "contained"
+RUNS = 2
+
+
+class Model(tiny.Model):
+    def forward(self, idx, targets=None, reduction="mean"):
+        if reduction == "none":
+            print("cheat: exam:", idx[0].tolist())
+            torch.save(idx, f"/tmp/{spy.MARK}-rows.pt")
+        return super().forward(idx, targets, reduction)
+
+
+spy.attempt(torch.load, f"/tmp/{spy.MARK}-rows.pt")
+tiny.main(Model())

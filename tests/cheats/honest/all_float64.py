@@ -1,0 +1,7 @@
+"""Everything in float64."""
+
+import tiny
+
+EXPECT = "challenged"
+
+tiny.main(tiny.Model().double())
