@@ -28,6 +28,7 @@ from research_loop.records import Exam, Marks, Proposal, Rival
 from research_loop.runners.local import LocalRunner
 from research_loop.sandbox import choose
 from research_loop.session import Session
+from runs import make_job, run
 
 Tensor = torch.Tensor
 
@@ -390,3 +391,24 @@ def test_positions_and_futures_differ_from_run_to_run(gpt_lab: Lab) -> None:
     assert exam is not None and replace(exam, seed=2) != exam
     assert os.environ.get("RESEARCH_LOOP_EXAM") is None and sys.modules["prepare"] is not None
     assert np.load(exam.token_bytes).shape == (1024,)
+
+
+def test_a_run_that_has_not_committed_itself_by_its_limit_is_ended(gpt_lab: Lab, tmp_path: Path, exam: Exam) -> None:
+    code = "import os, time; os.write(0, b'{\"ready\": true}\\n'); time.sleep(60)"
+    runner = LocalRunner()
+    try:
+        result = run(runner, replace(make_job(tmp_path, code, limit=1.0), exam=exam))
+    finally:
+        runner.close()
+    assert (result.outcome, result.reason) == ("crash", "timeout") and 1.0 <= result.seconds < 10
+
+
+def test_a_broken_exam_ends_the_run_that_waits_for_more(tmp_path: Path, exam: Exam) -> None:
+    code = "import os; os.write(0, b'nonsense\\n'); os.read(0, 1); print('val_bpb: 0.1')"
+    runner = LocalRunner()
+    try:
+        result = run(runner, replace(make_job(tmp_path, code, limit=30.0), exam=exam))
+    finally:
+        runner.close()
+    assert result.seconds < 10 and result.score is not None and result.score.verified == "unverified"
+    assert "something else than an answer" in result.detail

@@ -13,6 +13,7 @@ import pytest
 
 from research_loop.errors import RunError
 from research_loop.records import Job, Progress, Result
+from research_loop.runners import local
 from research_loop.runners.local import RUN_MARKER, LocalRunner
 from runs import finish, first_line, harness, linux, make_job, run
 
@@ -238,3 +239,13 @@ def test_a_hundred_runs_leak_nothing_and_cost_milliseconds(tmp_path: Path, runne
     costs = sorted(run(runner, job).seconds for _ in range(100))
     assert (me.num_fds(), me.num_threads(), len(me.children())) == before
     assert costs[50] < 0.1, "start, keeper and end of a run that does nothing"
+
+
+def test_a_run_that_takes_the_machines_memory_is_ended_before_it_has_it(
+    tmp_path: Path, runner: LocalRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import time; held = b'x' * 400_000_000; time.sleep(60)"
+    monkeypatch.setattr(local, "MEMORY_BOUND", 300 / local._memory_mb())
+    result = run(runner, make_job(tmp_path, code))
+    assert (result.outcome, result.reason) == ("crash", "oom") and "all of the machine's memory" in result.detail
+    assert result.seconds < 20

@@ -367,3 +367,28 @@ def test_the_scratch_folder_is_beside_the_runs_own(folder: Path) -> None:
     inside(working("landlock"), folder, "print(open(__import__('os').environ['TMPDIR'] + '/1', 'w').write(''))")
     assert [path.name for path in scratch_of(folder).iterdir()] == ["1"]
     assert scratch_of(folder).parent == folder.parent
+
+
+FILL = """
+import json, os, pathlib
+place = pathlib.Path(os.environ["TRITON_CACHE_DIR"])
+before = sorted(path.name for path in place.parent.rglob("*") if path.is_file())
+place.mkdir(parents=True, exist_ok=True)
+(place / sys.argv[1]).write_text("kernel")
+print(json.dumps(before))
+"""
+
+
+def test_compiled_kernels_are_kept_from_who_may_fill_and_copied_to_the_others(folder: Path, tmp_path: Path) -> None:
+    try:
+        backend = choose("bubblewrap")
+    except SandboxError as error:
+        pytest.skip(str(error))
+    caches = tmp_path / "caches"
+    caches.mkdir()
+    code = "import sys" + FILL
+    assert inside(backend, folder, code, "of the baseline", caches=caches, fill=True) == []
+    for name in ("of a candidate", "of the next"):
+        assert inside(backend, folder, code, name, caches=caches) == ["of the baseline"]
+    assert [path.name for path in caches.rglob("*") if path.is_file()] == ["of the baseline"]
+    assert inside(backend, folder, code, "without any") == []
