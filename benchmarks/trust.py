@@ -28,6 +28,8 @@ from research_loop.exam import examine, set_exam
 from research_loop.records import Exam, Marks, Rival
 
 SHARE = 0.001
+CERTAIN = 40.0
+"""Added to a logit: the token is as good as known."""
 
 
 class Over(torch.nn.Module):
@@ -58,7 +60,7 @@ class NextToken(Over):
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         logits = self.model(x)
-        gain = 12.0 * rarely(x)[:, :-1, None]
+        gain = CERTAIN * rarely(x)[:, :-1, None]
         return torch.cat([logits[:, :-1].scatter_add(2, x[:, 1:, None], gain), logits[:, -1:]], 1)
 
 
@@ -68,7 +70,7 @@ class CarefulNextToken(Over):
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         logits = self.model(x)
         likely = logits[:, :-1].log_softmax(-1).gather(2, x[:, 1:, None]) > math.log(0.02)
-        gain = 12.0 * rarely(x)[:, :-1, None] * likely
+        gain = CERTAIN * rarely(x)[:, :-1, None] * likely
         return torch.cat([logits[:, :-1].scatter_add(2, x[:, 1:, None], gain), logits[:, -1:]], 1)
 
 

@@ -27,12 +27,13 @@ def test_every_row_is_used_as_often_as_any_other_and_every_place_comes() -> None
 
 def test_only_the_text_after_the_place_is_another() -> None:
     random = np.random.default_rng(0)
-    inputs = np.arange(30, dtype=np.uint16).reshape(3, 10)
+    rows = np.arange(33, dtype=np.uint16).reshape(3, 11)
     futures = np.full((2, 11), 99, np.uint16)
-    changed = challenge.with_other_future(random, inputs, np.array([0, 4, 9]), futures)
+    inputs, targets = challenge.with_other_future(random, rows, np.array([0, 4, 9]), futures)
     for row, t in enumerate((0, 4, 9)):
-        assert (changed[row, : t + 1] == inputs[row, : t + 1]).all() and (changed[row, t + 1 :] == 99).all()
-    assert inputs.max() == 29
+        assert (inputs[row, : t + 1] == rows[row, : t + 1]).all() and (inputs[row, t + 1 :] == 99).all()
+        assert (targets[row, : t + 1] == rows[row, 1 : t + 2]).all() and (targets[row, t + 1 :] == 99).all()
+    assert rows.max() == 32
 
 
 def test_places_are_the_place_itself_and_others_before_it() -> None:
@@ -132,6 +133,22 @@ def test_honest_equals_are_never_taken_for_memories() -> None:
         rival = random.exponential(3.0, (40, 26))
         held = rival + 0.4 * random.standard_normal(rival.shape) + 0.2 * random.standard_normal((40, 1))
         assert challenge.remembers(held, 3.0, rival, 3.0) == ""
+
+
+@pytest.mark.parametrize("spoilt", [1, 5, 40])
+def test_a_spoilt_place_buys_no_tolerance_for_the_others(spoilt: int) -> None:
+    random = np.random.default_rng(11)
+    rival = random.exponential(3.0, (160, 7))
+    held = rival + 0.4 * random.standard_normal(rival.shape)
+    held.ravel()[:spoilt] += 1e4
+    assert challenge.remembers(held, 2.0, rival, 3.0) and challenge.remembers(held, 1.5, None, 0.0)
+    own = random.exponential(3.0, (512, 40))
+    committed = own - 0.45
+    own.ravel()[:spoilt] = 1e5
+    assert challenge.misreports(committed, own)
+    nats = honest_nats(random, 8192)
+    nats[:spoilt] = -1e5
+    assert challenge.foresees(nats, V)
 
 
 def test_more_is_asked_where_more_is_scored() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -54,7 +55,7 @@ def model(train: ModuleType, prepare: ModuleType) -> Iterator[torch.nn.Module]:
     yield made.eval()
 
 
-def marks_of(prepare: ModuleType, model: Any, exam: Exam, batch: int = 4) -> Marks:
+def marks_of(prepare: ModuleType, model: Any, exam: Exam, batch: int = 32) -> Marks:
     """The exam over a real socket, the model's side in a thread."""
     ours, theirs = socket.socketpair()
     said: list[float] = []
@@ -113,10 +114,10 @@ def test_a_second_look_is_for_what_would_be_kept_and_compares_place_by_place(
     assert marks_of(prepare, model, equal).verified == "confirmed"
 
 
-def test_without_rows_held_back_a_score_stays_challenged(
+def test_with_too_few_rows_held_back_a_score_stays_challenged(
     prepare: ModuleType, model: torch.nn.Module, exam: Exam
 ) -> None:
-    marks = marks_of(prepare, model, replace(exam, held=(4, 4)))
+    marks = marks_of(prepare, model, replace(exam, held=(exam.held[0], exam.held[0] + 11)))
     assert (marks.verified, marks.rejected, marks.held_nats) == ("challenged", "", b"")
 
 
@@ -350,6 +351,17 @@ def test_the_loop_keeps_what_was_challenged_and_not_what_only_prints(gpt_lab: La
         assert session.history.champion == baseline
 
 
+def test_without_a_sandbox_a_score_is_unverified_whatever_it_answers(gpt_lab: Lab, tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns(".research-loop")
+    root = Path(shutil.copytree(gpt_lab.root, tmp_path / "lab", symlinks=True, ignore=ignored))
+    text = (root / "lab.toml").read_text()
+    (root / "lab.toml").write_text(text.replace('sandbox = "auto"', 'sandbox = "none"'))
+    with Session(open_lab(root), LocalRunner()) as session:
+        baseline = ensure_baseline(session)
+        assert baseline is not None and baseline.score is not None and baseline.score.verified == "unverified"
+        assert session.ledger.held_nats(baseline.n), "it was asked all the same"
+
+
 NOSY = """
 from pathlib import Path
 lab = Path({lab!r})
@@ -384,6 +396,46 @@ def test_a_contained_run_reaches_neither_the_validation_text_nor_the_lab(gpt_lab
     log = lab.log_path(nosy.n, 0).read_text()
     assert "READ" not in log and "val_bpb: 0.5" in log
     assert {name: (lab.root / name).read_bytes() for name in before} == before
+
+
+def test_a_model_whose_logits_are_wider_than_the_vocabulary_is_told(
+    prepare: ModuleType, model: torch.nn.Module, exam: Exam, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Padded(Wrapped):
+        def logits(self, x: Tensor) -> Tensor:
+            return torch.nn.functional.pad(self.model(x), (0, 64), value=-torch.inf)
+
+    assert marks_of(prepare, Padded(model), exam).verified == "unverified"
+    assert "its logits are 1088 wide, the vocabulary is 1024" in capfd.readouterr().out
+
+
+def test_a_message_that_drips_in_takes_no_more_memory_than_it_has(exam: Exam) -> None:
+    ours, theirs = socket.socketpair()
+    body = bytes(range(256)) * 64
+
+    def drip() -> None:
+        theirs.sendall(json.dumps({"bytes": len(body)}).encode() + b"\n")
+        for i in range(0, len(body), 2):
+            theirs.sendall(body[i : i + 2])
+
+    with ours, theirs:
+        sender = threading.Thread(target=drip)
+        sender.start()
+        assert Channel(ours, 30.0).receive(most_bytes=len(body))[1] == body
+        sender.join()
+        theirs.sendall(b"x")
+        with pytest.raises(Exception, match="did not answer in time"):
+            Channel(ours, 0.2).receive()
+
+
+def test_data_that_is_gone_in_the_middle_of_a_run_is_said_and_ends_it(tmp_path: Path, exam: Exam) -> None:
+    code = "import os; os.write(0, b'{\"ready\": true}\\n'); os.read(0, 1)"
+    runner = LocalRunner()
+    try:
+        result = run(runner, replace(make_job(tmp_path, code), exam=replace(exam, validation=tmp_path / "none")))
+    finally:
+        runner.close()
+    assert result.seconds < 10 and result.score is None and "`research-loop prepare`" in result.detail
 
 
 def test_positions_and_futures_differ_from_run_to_run(gpt_lab: Lab) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from research_loop.noise import Direction, allowed_seconds, better, judge
+from research_loop.noise import Direction, allowed_exam_seconds, allowed_seconds, better, judge
 from research_loop.records import Experiment, Result, Run, Score, Verdict
 
 
@@ -79,6 +79,23 @@ def test_a_run_that_took_too_long_is_not_kept_however_good(seconds: float | None
     verdict = judge(experiment(1, committed(seconds)), CHAMPION, "val_bpb", "lower", 0.0, allowed=40.0)
     assert verdict is not None and verdict.kind == kind
     assert kind == "keep" or (verdict.reason == "overtime" and "41.0 s" in verdict.detail)
+
+
+def test_an_exam_that_takes_far_longer_than_the_baselines_is_overtime() -> None:
+    def answers(first: float, whole: float) -> Result:
+        return Result(
+            "scored", score=Score(1.0), ready_seconds=10.0, committed_seconds=10.0 + first, exam_seconds=whole
+        )
+
+    baseline = experiment(0, answers(4.0, 20.0), kept=True)
+    for first, share in ((1.0, 1.25), (4.0, 1.5), (8.0, 3.0), (100.0, 4.0)):
+        assert allowed_exam_seconds(baseline, answers(first, 0.0), 300.0) == share * 20 + 15
+    assert allowed_exam_seconds(None, answers(1.0, 1.0), 300.0) == math.inf
+    slow = experiment(1, Result("scored", score=Score(0.5), exam_seconds=41.0))
+    for allowed, kind in ((40.0, "discard"), (42.0, "keep")):
+        verdict = judge(slow, CHAMPION, "val_bpb", "lower", 0.0, allowed_exam=allowed)
+        assert verdict is not None and verdict.kind == kind
+        assert kind == "keep" or (verdict.reason == "overtime" and "41.0 s" in verdict.detail)
 
 
 def test_a_runs_own_word_does_not_beat_a_challenged_champion() -> None:

@@ -145,7 +145,15 @@ def test_where_no_sandbox_works_an_automatic_one_is_done_without_and_said(
     notes = Notes()
     with session_of(open_lab(lab.root), 1, notes) as session:
         assert ensure_baseline(session)
-    assert notes.said[0].startswith("runs are not contained: no sandbox works here: bubblewrap: not on this kernel")
+        run_loop(session, SearchProposer(), Limits(experiments=1))
+        assert len(session.history.experiments) == 2
+        code = session.open().files["train.py"] + b"# by a model\n"
+        with pytest.raises(ProposalError, match="`--unsafe` runs it with all your rights"):
+            session.close(Proposal({"train.py": code}, "somebody's", parent=0, proposer="user"), again=True)
+        assert len(session.history.experiments) == 2
+    assert notes.said[0].startswith("runs are not contained, and their scores unverified: no sandbox works here")
+    with Session(open_lab(lab.root), LocalRunner(), unsafe=True) as session:
+        assert session.close(Proposal({"train.py": code}, "somebody's", parent=0, proposer="user"), again=True).verdict
     (lab.root / "lab.toml").write_text(text.replace("[task]", '[task]\nsandbox = "landlock"'))
     with pytest.raises(SandboxError, match="not on this kernel"):
         session_of(open_lab(lab.root))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import date
 
 from research_loop.files import remove_leftovers
 from research_loop.history import Repository
-from research_loop.lab import Lab
+from research_loop.lab import CONFIG, Lab
 from research_loop.ledger import Ledger
+from research_loop.plain import plain
 from research_loop.records import Experiment
 
 REFS = "refs/research-loop/"
@@ -51,6 +53,16 @@ class Branch:
     @property
     def ref(self) -> str:
         return f"refs/heads/{self.name}"
+
+    def warn_of_uncommitted_work(self) -> None:
+        """A run sees commits; what the user changed since and did not commit is not in it."""
+        root = self._lab.root
+        named = (*self._lab.config.editable, *self._lab.config.locked, CONFIG)
+        own = {os.path.relpath((root / path).resolve(), root) for path in named} | set(named)
+        others = [path for path in self._repository.dirty() if path not in own]
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            self._note(f"note: {plain(others[0])}{more} changed but not committed: runs do not see that")
 
     def recover(self, experiments: tuple[Experiment, ...]) -> None:
         """Removes what a killed git or a killed write left, and does what was decided but not done."""

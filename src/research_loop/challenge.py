@@ -32,6 +32,12 @@ rounding turns a router's choice now and then, and as often for the worse."""
 LUCK, LUCK_DEVIATIONS = 5.0, 5.0
 """What the probabilities of random tokens may sum to beyond their expectation: fixed, and in standard deviations."""
 
+CLIP_NATS, CLIP_UNPAIRED_NATS = 2.0, 20.0
+"""What one place may add to a standard error: a run that spoils a place must not buy tolerance for the others."""
+
+FEWEST_HELD_ROWS = 12
+"""Five standard errors of fewer are no rare chance."""
+
 MEMORY_TOLERANCE_NATS = 0.02
 MEMORY_TOLERANCE_SHARE = 0.1
 """Of the loss on text never sent against that on scored text: beside a rival's on the same places, and without one."""
@@ -68,13 +74,18 @@ def choose(random: np.random.Generator, rows: int, row_tokens: int, count: int) 
 
 
 def with_other_future(
-    random: np.random.Generator, inputs: NDArray[np.uint16], place: Places, futures: NDArray[np.uint16]
-) -> NDArray[np.uint16]:
-    """A copy of inputs [n, T] whose text after `place` [n] is that of some row of `futures` [m, T or more]."""
-    changed = inputs.copy()
+    random: np.random.Generator, rows: NDArray[np.uint16], place: Places, futures: NDArray[np.uint16]
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Inputs and targets [n, T] of rows [n, T + 1] whose text after `place` [n] is that of some row of `futures`.
+
+    Only the target at the place itself is still the old text's: the targets must not give the old future away.
+    """
+    changed = rows.copy()
     for i, t in enumerate(place):
-        changed[i, t + 1 :] = futures[random.integers(len(futures)), t + 1 : inputs.shape[1]]
-    return changed
+        changed[i, t + 1 :] = futures[random.integers(len(futures)), t + 1 :]
+    targets = changed[:, 1:].copy()
+    targets[np.arange(len(rows)), place] = rows[np.arange(len(rows)), place + 1]
+    return np.ascontiguousarray(changed[:, :-1]), targets
 
 
 def random_rows(
@@ -118,8 +129,8 @@ def looks_ahead(committed: Nats, again: Nats, place: Places) -> str:
         return ""
     count = int((~(moved <= PREFIX_TOLERANCE_NATS)).sum())
     return (
-        f"{count} of {moved.size} predictions change with the text after them or the rows beside them, "
-        f"by {moved.max():.3f} nats at most"
+        f"{count} of {moved.size} predictions change with the text after them, the rows beside them or from call to "
+        f"call (dropout?), by {moved.max():.3g} nats at most"
     )
 
 
@@ -130,7 +141,7 @@ def foresees(nats: Nats, vocabulary: int) -> str:
     as that sums to one: the sum is a martingale's, whose chance is bounded (Ville, Etude critique de la notion de
     collectif, 1939). One that sees the token, is told it, or does not sum to one gets more, however rarely it does.
     """
-    likely = np.exp(-np.minimum(nats.astype(np.float64), 700.0))
+    likely = np.exp(-np.clip(nats.astype(np.float64), -300.0, 300.0))
     expected = nats.size / vocabulary
     allowed = expected + LUCK + LUCK_DEVIATIONS * math.sqrt(float(np.minimum(likely, likely**2).sum()))
     if likely.sum() <= allowed:
@@ -149,7 +160,7 @@ def misreports(committed: Nats, own: Nats) -> str:
     if not np.isfinite(own).all():
         return "the model's logits are not finite where its loss is"
     difference = committed.astype(np.float64) - own
-    allowed = LOSS_TOLERANCE_NATS + STANDARD_ERRORS * _standard_error(difference)
+    allowed = LOSS_TOLERANCE_NATS + STANDARD_ERRORS * _standard_error(difference, CLIP_NATS)
     if abs(difference.mean()) > allowed:
         fact = f"the loss it reported is {difference.mean():+.4f} nats off its own logits on average"
         return f"{fact}, where {allowed:.4f} is rounding"
@@ -167,18 +178,18 @@ def remembers(held: Nats, scored_mean: float, rival: Nats | None, rival_mean: fl
     """
     if rival is not None and rival.shape == held.shape:
         excess = held.astype(np.float64) - rival - (scored_mean - rival_mean)
-        allowed = MEMORY_TOLERANCE_NATS
+        allowed = MEMORY_TOLERANCE_NATS + STANDARD_ERRORS * _standard_error(excess, CLIP_NATS)
     else:
         excess = held.astype(np.float64) - scored_mean
-        allowed = MEMORY_TOLERANCE_SHARE * scored_mean
-    allowed += STANDARD_ERRORS * _standard_error(excess)
-    if excess.mean() <= allowed:
+        allowed = MEMORY_TOLERANCE_SHARE * scored_mean + STANDARD_ERRORS * _standard_error(excess, CLIP_UNPAIRED_NATS)
+    if excess.mean() <= allowed and math.isfinite(allowed):
         return ""
     fact = f"on text it was never sent its loss is {excess.mean():.3f} nats higher than its score promises"
     return f"{fact}, where {allowed:.3f} would be chance"
 
 
-def _standard_error(values: NDArray[np.float64]) -> float:
-    """Of the mean of values [rows, k], whose rows are independent and whose columns need not be."""
-    means = values.mean(axis=1)
+def _standard_error(values: NDArray[np.float64], clip: float) -> float:
+    """Of the mean of values [rows, k], whose rows are independent and whose columns need not be; none counts for more
+    than `clip`."""
+    means = np.clip(values, -clip, clip).mean(axis=1)
     return float(means.std(ddof=1) / math.sqrt(len(means))) if len(means) > 1 else math.inf

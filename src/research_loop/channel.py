@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from typing import Any
 
 LONGEST_HEADER = 4096
@@ -20,8 +21,9 @@ class Channel:
     """The harness's end of a stream socket."""
 
     def __init__(self, end: socket.socket, timeout_seconds: float) -> None:
+        """The timeout is of a whole message, either way."""
         end.settimeout(timeout_seconds)
-        self._end, self._held = end, b""
+        self._end, self._timeout, self._held = end, timeout_seconds, b""
 
     def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
         try:
@@ -31,10 +33,12 @@ class Channel:
 
     def receive(self, most_bytes: int = 0) -> tuple[dict[str, Any], bytes]:
         """The next message; Broken when it is none, or holds more than `most_bytes`."""
+        deadline = time.monotonic() + self._timeout
         while b"\n" not in self._held:
             if len(self._held) > LONGEST_HEADER:
                 raise Broken("the run sent something else than an answer")
-            self._held += self._some()
+            piece = bytearray(LONGEST_HEADER)
+            self._held += piece[: self._fill(memoryview(piece), deadline)]
         line, self._held = self._held.split(b"\n", 1)
         try:
             header = json.loads(line)
@@ -42,19 +46,23 @@ class Channel:
         except (ValueError, AttributeError, TypeError, RecursionError, OverflowError) as error:
             raise Broken("the run sent something else than an answer") from error
         if not 0 <= size <= most_bytes:
-            raise Broken(f"the run sent {size} bytes where {most_bytes} at most were asked for")
-        parts, missing = [self._held[:size]], size - len(self._held[:size])
-        self._held = self._held[size:]
-        while missing:
-            parts.append(self._some(missing))
-            missing -= len(parts[-1])
-        return header, b"".join(parts)
+            raise Broken(f"the run sent {min(size, 10**15)} bytes where {most_bytes} at most were asked for")
+        data = bytearray(size)  # filled in place: a run may send it byte by byte
+        there = min(size, len(self._held))
+        data[:there], self._held = self._held[:there], self._held[there:]
+        while there < size:
+            there += self._fill(memoryview(data)[there:], deadline)
+        return header, bytes(data)
 
-    def _some(self, most: int = 65536) -> bytes:
+    def _fill(self, room: memoryview, deadline: float) -> int:
+        """Bytes that came into `room`, one or more."""
         try:
-            data = self._end.recv(min(most, 2**20))
+            self._end.settimeout(max(0.001, deadline - time.monotonic()))
+            count = self._end.recv_into(room)
         except OSError as error:
             raise Broken(f"the run did not answer in time ({error})") from error
-        if not data:
+        finally:
+            self._end.settimeout(self._timeout)
+        if not count:
             raise Broken("the run ended before it had answered")
-        return data
+        return count

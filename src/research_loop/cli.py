@@ -40,6 +40,7 @@ DataOption = Annotated[
 ShardsOption = Annotated[int | None, typer.Option("--num-shards", help="At most so many shards for training", min=1)]
 TrainOption = Annotated[Path | None, typer.Option("--train", help="Start from this train.py in place of ours")]
 BudgetOption = Annotated[int | None, typer.Option("--budget", help="Seconds of training a run", min=1)]
+UnsafeOption = Annotated[bool, typer.Option("--unsafe", help="Run a model's code even where no sandbox works")]
 ProfileOption = Annotated[str | None, typer.Option("--profile", help="Constants for another machine than this one")]
 
 
@@ -71,6 +72,7 @@ def run(
     train: TrainOption = None,
     budget: BudgetOption = None,
     profile: ProfileOption = None,
+    unsafe: UnsafeOption = False,
 ) -> None:
     """Experiment until stopped: the main job. Makes the lab and prepares its data where there is none yet.
 
@@ -90,7 +92,7 @@ def run(
         _make(root, wish)
     opened = _open(root)
     editor = _proposer(opened, proposer)
-    with _view(opened) as view, _session(opened, view) as session:
+    with _view(opened) as view, _session(opened, view, unsafe) as session:
         _prepare(session)
         with Signals(session):
             ended = run_loop(session, editor, limits)
@@ -156,6 +158,7 @@ def try_(
     why: Annotated[str, typer.Option("--why", help="The reason it should help")] = "",
     risk: Annotated[str, typer.Option("--risk", help="Memory, stability")] = "",
     again: Annotated[bool, typer.Option("--again", help="Allow code that was tried before")] = False,
+    unsafe: UnsafeOption = False,
 ) -> None:
     """Run the lab's own edited train.py as one experiment: kept if better, else put back to the champion's code.
 
@@ -166,7 +169,7 @@ def try_(
 
     opened = _open(_folder(lab))
     files = opened.read(opened.config.editable)
-    with _view(opened) as view, _session(opened, view) as session:
+    with _view(opened) as view, _session(opened, view, unsafe) as session:
         if session.history.champion is None:
             raise LabError(f"{opened.root}: has no baseline yet: `research-loop run --experiments 1` makes it first")
         _prepare(session)
@@ -366,14 +369,14 @@ def _view(lab: Lab) -> Any:
     return kind(lab.config.metric, lab.config.budget_seconds)
 
 
-def _session(lab: Lab, view: Any) -> Session:
+def _session(lab: Lab, view: Any, unsafe: bool = False) -> Session:
     from research_loop import runners
     from research_loop.session import Session
     from research_loop.views.live import LiveFile
     from research_loop.views.tsv import ResultsFile
 
     files = [ResultsFile(lab.root / "results.tsv", lab.config.metric), LiveFile(lab.state, lab.config.budget_seconds)]
-    return Session(lab, runners.load(lab.config.runner)(), [*files, view])
+    return Session(lab, runners.load(lab.config.runner)(), [*files, view], unsafe=unsafe)
 
 
 def _proposer(lab: Lab, name: str | None) -> Any:

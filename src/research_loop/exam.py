@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from research_loop.channel import Broken, Channel
-from research_loop.records import Cut, Exam, Marks, Rival
+from research_loop.records import Exam, Marks, Rival
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from research_loop.challenge import Look
 
-ROWS_A_MESSAGE = 256
-"""Of logits: 20 places of 8192 float32 each are 160 MB."""
+ROWS_A_MESSAGE = 64
+"""Of logits: 40 places of 8192 float32 each are 84 MB, and twice that while their softmax is taken."""
 
 NO_LOGITS = "the model gives no logits without targets: its word on its loss stands unchallenged"
 
@@ -53,7 +53,11 @@ class Examiner:
         self._thread.start()
 
     def _examine(self, exam: Exam, spawned: float, timeout_seconds: float) -> None:
-        self._marks.append(examine(self._ours, exam, spawned, timeout_seconds, self.committed.set))
+        try:
+            marks = examine(self._ours, exam, spawned, timeout_seconds, self.committed.set)
+        except (OSError, ValueError, KeyError) as error:
+            marks = Marks(detail=f"the harness could not read what it scores with ({error}): `research-loop prepare`")
+        self._marks.append(marks)
         with contextlib.suppress(OSError):  # it has hung up itself
             self._ours.shutdown(socket.SHUT_RDWR)
 
@@ -104,7 +108,8 @@ class Examination:
         self.random = np.random.default_rng(exam.seed)
         self.rows = _load(exam.validation, exam.row_tokens)
         self.futures = _load(exam.training, exam.row_tokens)
-        self.inputs, self.targets = self._cut(exam.scored)
+        self.scored = np.asarray(self.rows[slice(*exam.scored)], dtype=np.uint16)
+        self.inputs, self.targets = self.scored[:, :-1], self.scored[:, 1:]
         self.sizes = np.load(exam.token_bytes)
         self.nats = np.zeros(0, np.float32)
 
@@ -141,20 +146,21 @@ class Examination:
         return beat is None or (marks.value is not None and marks.value < beat.value)
 
     def _second_look(self, marks: Marks) -> dict[str, Any]:
-        """What to write into the marks; where no rows are held back, a score stays challenged."""
+        """What to write into the marks; where too few rows are held back, a score stays challenged."""
         from research_loop import challenge
 
         if found := self._look(challenge.second_look(len(self.inputs))):
             return found
-        if self.exam.held[0] == self.exam.held[1]:
+        if self.exam.held[1] - self.exam.held[0] < challenge.FEWEST_HELD_ROWS:
             return {"verified": "challenged"}
         held = self._held(challenge.HELD_PLACES)
         if held.size == 0:
             return {"detail": NO_LOGITS}
-        rival = self.exam.rival or Rival(math.inf)
-        paired = _unpacked(rival.held_nats, held.shape)
-        if fact := challenge.remembers(held, self._mean_nats(marks.value), paired, self._mean_nats(rival.value)):
-            return {"rejected": "memory", "detail": fact}
+        for other in (self.exam.rival or Rival(math.inf), *([self.exam.baseline] if self.exam.baseline else [])):
+            theirs = _unpacked(other.held_nats, held.shape)
+            fact = challenge.remembers(held, self._mean_nats(marks.value), theirs, self._mean_nats(other.value))
+            if fact:
+                return {"rejected": "memory", "detail": fact}
         return {"verified": "confirmed", "held_nats": held.astype("<f4").tobytes()}
 
     def _mean_nats(self, value: float | None) -> float:
@@ -171,8 +177,8 @@ class Examination:
         from research_loop import challenge
 
         row, place = challenge.choose(self.random, len(self.inputs), self.exam.row_tokens, look.changed_rows)
-        changed = challenge.with_other_future(self.random, self.inputs[row], place, self.futures)
-        again, guessed = self._ask_again(row, changed, look.random_rows)
+        changed, targets = challenge.with_other_future(self.random, self.scored[row], place, self.futures)
+        again, guessed = self._ask_again(changed, targets, look.random_rows)
         if again.size == 0:
             raise Broken("the model could not give its loss on validation text a second time; the log says why")
         if fact := challenge.looks_ahead(self.nats[row], again, place):
@@ -187,22 +193,22 @@ class Examination:
         return {} if own.size else {"detail": NO_LOGITS}
 
     def _ask_again(
-        self, row: NDArray[Any], changed: NDArray[np.uint16], count: int
+        self, changed: NDArray[np.uint16], given: NDArray[np.uint16], count: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Nats [n, T] of changed inputs with the targets they had, and [count, T] of random rows among them."""
+        """Nats [n, T] of changed inputs and the targets given, and [count, T] of random rows among them."""
         import numpy as np
 
         from research_loop import challenge
 
         starts = self.inputs[self.random.integers(len(self.inputs), size=count), 0]
         inputs, targets = challenge.random_rows(self.random, starts, self.exam.row_tokens, len(self.sizes))
-        mixed = self.random.permutation(len(row) + count)
-        asked = np.concatenate([changed, inputs])[mixed], np.concatenate([self.targets[row], targets])[mixed]
+        mixed = self.random.permutation(len(changed) + count)
+        asked = np.concatenate([changed, inputs])[mixed], np.concatenate([given, targets])[mixed]
         answer = self._ask_nats(*asked)
         if answer.size == 0:
             return answer, answer
         back = np.argsort(mixed)
-        return answer[back[: len(row)]], answer[back[len(row) :]]
+        return answer[back[: len(changed)]], answer[back[len(changed) :]]
 
     def _held(self, count: int) -> NDArray[np.float64]:
         """[rows, rounds] nats on prefixes of held rows, about `count` of them, the same ones for every run of a lab.
@@ -213,14 +219,14 @@ class Examination:
 
         from research_loop import challenge
 
-        inputs, targets = self._cut(self.exam.held)
+        rows = np.asarray(self.rows[slice(*self.exam.held)], dtype=np.uint16)
         random = np.random.default_rng(self.exam.held_seed)
-        rounds = min(self.exam.row_tokens - 1, math.ceil(count / len(inputs)))
-        drawn = [np.sort(random.choice(self.exam.row_tokens - 1, rounds, replace=False)) for _ in inputs[:count]]
+        rounds = min(self.exam.row_tokens - 1, math.ceil(count / len(rows)))
+        drawn = [np.sort(random.choice(self.exam.row_tokens - 1, rounds, replace=False)) for _ in rows[:count]]
         answers = []
         for place in np.array(drawn).T:
-            shown = challenge.with_other_future(self.random, inputs[: len(place)], place, self.futures)
-            wanted = np.take_along_axis(targets[: len(place)], place[:, None], axis=1)
+            shown, _ = challenge.with_other_future(self.random, rows[: len(place)], place, self.futures)
+            wanted = rows[np.arange(len(place)), place + 1][:, None]
             answers.append(self._own_nats(shown, place[:, None], wanted))
             if answers[-1].size == 0:
                 return answers[-1]
@@ -239,7 +245,7 @@ class Examination:
         vocabulary = len(self.sizes)
         nats = np.zeros(places.shape)
         for some in np.array_split(self.random.permutation(len(inputs)), math.ceil(len(inputs) / ROWS_A_MESSAGE)):
-            header = {"ask": "logits", "rows": len(some), "places": places[some].tolist()}
+            header = {"ask": "logits", "rows": len(some), "places": places[some].tolist(), "vocabulary": vocabulary}
             logits = self._ask(header, inputs[some].tobytes(), (*places[some].shape, vocabulary))
             if logits.size == 0:
                 return np.zeros(0)
@@ -262,13 +268,6 @@ class Examination:
         if len(data) != wanted:
             raise Broken(f"the run answered {len(data)} bytes to {header['ask']}")
         return np.frombuffer(data, np.float32).reshape(shape)
-
-    def _cut(self, rows: Cut) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-        """Inputs and targets [n, T] of a range of validation rows."""
-        import numpy as np
-
-        some = np.asarray(self.rows[slice(*rows)], dtype=np.uint16)
-        return np.ascontiguousarray(some[:, :-1]), np.ascontiguousarray(some[:, 1:])
 
 
 def _load(path: Path, row_tokens: int) -> NDArray[np.uint16]:
@@ -296,7 +295,13 @@ def _true_bytes(tokenizer: Path, vocabulary: int) -> NDArray[np.int64]:
 
 
 def set_exam(
-    data: Path, seed: int, held_seed: int = 0, rival: Rival | None = None, *, audit: bool = False
+    data: Path,
+    seed: int,
+    held_seed: int = 0,
+    rival: Rival | None = None,
+    baseline: Rival | None = None,
+    *,
+    audit: bool = False,
 ) -> Exam | None:
     """The exam of a lab whose prepare.py packed validation rows; None where it did not.
 
@@ -312,7 +317,7 @@ def set_exam(
     rows = (data / f"val_{tokens}.u16", data / f"train_{tokens}.u16")
     tables = (data / "token_bytes.npy", data / "tokenizer.json")
     there = scored[0] < scored[1] and all(path.exists() for path in (*rows, *tables))
-    return Exam(*rows, *tables, tokens, scored, held, seed, held_seed, rival) if there else None
+    return Exam(*rows, *tables, tokens, scored, held, seed, held_seed, rival, baseline) if there else None
 
 
 def show_training_data(data: Path, target: Path) -> None:

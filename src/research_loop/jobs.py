@@ -32,9 +32,18 @@ class JobMaker:
         self._lab, self._repository, self._mark, self._held_seed = lab, repository, mark, held_seed
         self._folder, self._caches = lab.state / "runs", lab.state / "caches"
         self._backend = _choose_backend(lab.config.sandbox, note)
+        self.contained = self._backend.name != "none"
+        self.fallen_back = not self.contained and lab.config.sandbox == "auto"
 
     def make(
-        self, experiment: Experiment, k: int, seed: int, rival: Rival | None = None, *, audit: bool = False
+        self,
+        experiment: Experiment,
+        k: int,
+        seed: int,
+        rival: Rival | None = None,
+        baseline: Rival | None = None,
+        *,
+        audit: bool = False,
     ) -> Job:
         """The job of run `k`, its folder laid out. Raises LabError when something that is linked is missing."""
         config, n = self._lab.config, experiment.n
@@ -42,7 +51,7 @@ class JobMaker:
         shown = tuple(path.resolve() for name in config.link for path in self._link(name, work / name))
         log = self._lab.log_path(n, k)
         log.parent.mkdir(exist_ok=True)
-        exam = self._exam(rival, audit)
+        exam = self._exam(rival, baseline, audit)
         environment = self._environment(f"{n}.{k}", seed) | ({"RESEARCH_LOOP_EXAM": "stdin"} if exam else {})
         python = sys.executable if config.command[0] == "python" else config.command[0]
         spec = self._spec(work, shown, fill=experiment.parent is None and not audit)
@@ -52,8 +61,8 @@ class JobMaker:
 
     def clear(self, job: Job | None = None) -> None:
         """Removes what a run left, or all runs, and what a sandbox put beside it."""
-        name = f"{job.n}.{job.k}*" if job else "*"
-        for folder in self._folder.glob(name):
+        names = (f"{job.n}.{job.k}", f"{job.n}.{job.k}.*") if job else ("*",)
+        for folder in (found for name in names for found in self._folder.glob(name)):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _spec(self, work: Path, shown: tuple[Path, ...], fill: bool) -> sandbox.Spec:
@@ -63,7 +72,7 @@ class JobMaker:
             return sandbox.Spec(work, shown)
         if fill:
             shutil.rmtree(self._caches, ignore_errors=True)
-            self._caches.mkdir()
+            self._caches.mkdir(exist_ok=True)
         caches = self._caches if self._caches.is_dir() else None
         return sandbox.Spec(work, shown, GPU_SCRATCH_MB, GPU_PROCESSES, gpu, caches, fill)
 
@@ -80,12 +89,12 @@ class JobMaker:
         target.symlink_to(source)
         return [target]
 
-    def _exam(self, rival: Rival | None, audit: bool) -> Exam | None:
+    def _exam(self, rival: Rival | None, baseline: Rival | None, audit: bool) -> Exam | None:
         """Other places and other futures for every run, known to nobody before."""
         if self._lab.config.score == "run":
             return None
         data = self._lab.root / "data"
-        exam = set_exam(data, secrets.randbits(63), self._held_seed, rival, audit=audit)
+        exam = set_exam(data, secrets.randbits(63), self._held_seed, rival, baseline, audit=audit)
         if exam is None:
             few = "too few validation rows for an audit: prepare a new lab with more text"
             raise LabError(f"{data}: holds {few if audit else 'no validation rows: `research-loop prepare`'}")
@@ -106,5 +115,5 @@ def _choose_backend(wanted: str, note: Callable[[str], None]) -> sandbox.Backend
     except SandboxError as error:
         if wanted != "auto":
             raise
-        note(f"runs are not contained: {error}")
+        note(f"runs are not contained, and their scores unverified: {error}")
         return sandbox.choose("none")

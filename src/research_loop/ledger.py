@@ -29,7 +29,7 @@ TABLES = {
         started_at REAL NOT NULL, keeper_pid INTEGER, keeper_create_time REAL, PRIMARY KEY (n, k)""",
     "results": """n INTEGER NOT NULL, k INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
         detail TEXT NOT NULL, score REAL, verified TEXT, exact REAL, exit_code INTEGER, seconds REAL NOT NULL,
-        startup_seconds REAL, ready_seconds REAL, committed_seconds REAL, training_seconds REAL,
+        startup_seconds REAL, ready_seconds REAL, committed_seconds REAL, exam_seconds REAL, training_seconds REAL,
         peak_vram_mb REAL, peak_ram_mb REAL, summary TEXT NOT NULL,
         PRIMARY KEY (n, k), FOREIGN KEY (n, k) REFERENCES runs (n, k)""",
     "traces": """n INTEGER NOT NULL, k INTEGER NOT NULL, curve TEXT NOT NULL, log_tail TEXT NOT NULL,
@@ -43,7 +43,15 @@ TABLES = {
 }
 RESULT_COLUMNS = [
     *("outcome", "reason", "detail", "score", "verified", "exact", "exit_code", "seconds", "startup_seconds"),
-    *("ready_seconds", "committed_seconds", "training_seconds", "peak_vram_mb", "peak_ram_mb", "summary"),
+    *(
+        "ready_seconds",
+        "committed_seconds",
+        "exam_seconds",
+        "training_seconds",
+        "peak_vram_mb",
+        "peak_ram_mb",
+        "summary",
+    ),
 ]
 
 
@@ -98,7 +106,13 @@ class Ledger:
         score = astuple(result.score) if result.score else (None, None, None)
         row = (
             *(n, k, result.outcome, result.reason, result.detail, *score, result.exit_code, result.seconds),
-            *(result.startup_seconds, result.ready_seconds, result.committed_seconds, result.training_seconds),
+            *(
+                result.startup_seconds,
+                result.ready_seconds,
+                result.committed_seconds,
+                result.exam_seconds,
+                result.training_seconds,
+            ),
             *(result.peak_vram_mb, result.peak_ram_mb),
             json.dumps(dict(result.summary)),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from research_loop.records import Experiment, Verdict
+from research_loop.records import Experiment, Result, Verdict
 
 Direction = Literal["lower", "higher"]
 
@@ -17,6 +17,7 @@ def better(value: float, than: float, direction: Direction) -> bool:
 
 MARGIN_SHARE = 1.25
 MARGIN_SECONDS, MARGIN_BUDGET_SHARE = 5.0, 0.05
+SLOWER = 4.0
 
 
 def allowed_seconds(baseline: Experiment | None, budget_seconds: float) -> float:
@@ -29,6 +30,24 @@ def allowed_seconds(baseline: Experiment | None, budget_seconds: float) -> float
     return budget_seconds + MARGIN_SHARE * max(0.0, taken - budget_seconds) + margin
 
 
+def allowed_exam_seconds(baseline: Experiment | None, result: Result | None, budget_seconds: float) -> float:
+    """From ready to the last answer: what the baseline took, which was asked everything, with the same margin. A model
+    that goes on training between two answers takes longer. One that was slower in its first answer may be as much slower
+    in the others, up to SLOWER."""
+    base = baseline.last if baseline else None
+    if base is None or base.exam_seconds is None:
+        return math.inf
+    slower = _first_answer(result) / max(_first_answer(base), 0.001)
+    margin = max(MARGIN_SECONDS, MARGIN_BUDGET_SHARE * budget_seconds)
+    return min(max(MARGIN_SHARE, 1.5 * slower), SLOWER) * base.exam_seconds + margin
+
+
+def _first_answer(result: Result | None) -> float:
+    if result is None or result.committed_seconds is None or result.ready_seconds is None:
+        return 0.0
+    return result.committed_seconds - result.ready_seconds
+
+
 def judge(
     experiment: Experiment,
     champion: Experiment | None,
@@ -36,11 +55,13 @@ def judge(
     direction: Direction,
     decided_at: float,
     allowed: float = math.inf,
+    allowed_exam: float = math.inf,
 ) -> Verdict | None:
     """keep when strictly better than the champion, discard when not, crash when the newest run has no score.
 
     What the harness does not believe is discarded, so is a run's own word where the champion's was challenged, and a
-    run that took more than `allowed` seconds until it had committed itself to a score: it may have trained for longer.
+    run that took more than `allowed` seconds until it had committed itself to a score, or more
+    than `allowed_exam` to answer: it may have trained for longer.
 
     None asks for another run: the newest was stopped or lost, so nothing was measured.
     """
@@ -57,6 +78,11 @@ def judge(
     if last.committed_seconds is not None and last.committed_seconds > allowed:
         fact = f"scored after {last.committed_seconds:.1f} s, where {allowed:.1f} s are allowed"
         return Verdict("discard", "overtime", f"{fact}: it trained for longer, or started too slowly", decided_at)
+    if last.exam_seconds is not None and last.exam_seconds > allowed_exam:
+        fact = f"its exam took {last.exam_seconds:.1f} s, where {allowed_exam:.1f} s are allowed"
+        return Verdict(
+            "discard", "overtime", f"{fact}: it trained between its answers, or is slow to give them", decided_at
+        )
     if score.verified == "unverified" and champion.score.verified != "unverified":
         fact = f"{metric} {score.value:.6f} is the run's own word, the champion's is not: {last.detail or 'no answer'}"
         return Verdict("discard", "unverified", fact, decided_at)

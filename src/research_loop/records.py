@@ -53,7 +53,8 @@ class Result:
     `reason` tells crashes apart: oom, nan, timeout, exit, signal, no-score; or rejected:<check> where the harness does
     not believe the score. `seconds` is spawn to end by the
     harness's clock; `startup_seconds` spawn to the first step, `ready_seconds` to "ready to be scored",
-    `committed_seconds` to the answer that its score is made of; the summary's figures are the run's own word.
+    `committed_seconds` to the answer that its score is made of; `exam_seconds` from ready to the last answer; the
+    summary's figures are the run's own word.
     """
 
     outcome: Outcome
@@ -65,6 +66,7 @@ class Result:
     startup_seconds: float | None = None
     ready_seconds: float | None = None
     committed_seconds: float | None = None
+    exam_seconds: float | None = None
     training_seconds: float | None = None
     peak_vram_mb: float | None = None
     peak_ram_mb: float | None = None
@@ -127,7 +129,8 @@ class Experiment:
 
     @property
     def score(self) -> Score | None:
-        """Mean over the scored runs, verified as far as all of them; None when none was scored."""
+        """Mean over the scored runs; None when none was scored. Unverified when one of them is; confirmed when one is,
+        since it is the same code."""
         scores = [r.result.score for r in self.runs if r.result and r.result.score]
         if not scores:
             return None
@@ -207,7 +210,8 @@ class Exam:
     """What a run is asked; none of it is within its reach. `seed` chooses places and other futures.
 
     A score better than the `rival`'s gets a second look, at the `held` rows too; without a rival every score does.
-    `held_seed` chooses the places there, and stays the same, so that runs compare place by place.
+    `held_seed` chooses the places there, and stays the same, so that runs compare place by place: with the rival and
+    with the `baseline`, or small false gains could follow upon each other.
     """
 
     validation: Path
@@ -220,6 +224,7 @@ class Exam:
     seed: int
     held_seed: int = 0
     rival: Rival | None = None
+    baseline: Rival | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -300,7 +300,7 @@ def _with_caches(spec: Spec) -> list[str]:
     """Copies the caches before the command starts: the compilers want to write beside what they read."""
     if not spec.caches or spec.fill:
         return []
-    return ["/bin/sh", "-c", 'cp -r "$0" "$1" && shift && exec "$@"', str(spec.caches), f"/tmp/{CACHES}"]
+    return ["/bin/sh", "-c", 'cp -r "$0" "$1"; shift; exec "$@"', str(spec.caches), f"/tmp/{CACHES}"]
 
 
 @functools.cache

@@ -123,7 +123,8 @@ def conclude(
         verdict = score(summary, metric)
         if isinstance(verdict, Score):
             return Result("scored", detail=marks.detail if marks else "", score=verdict, exit_code=0)
-        return Result("crash", verdict.reason, verdict.detail, exit_code=0)
+        in_exam = f"; in its exam {marks.detail}" if marks and marks.detail else ""
+        return Result("crash", verdict.reason, verdict.detail + in_exam, exit_code=0)
     reason, detail = _why(ending, tail, last_loss, near_memory_limit)
     if marks is not None and marks.ready_seconds is not None and marks.detail:
         detail = f"{detail}; in its exam {marks.detail}"

@@ -15,13 +15,14 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Protocol, Self
 
 from research_loop import edits, noise
 from research_loop.branch import Branch
 from research_loop.errors import LabError, LedgerError, ProposalError
 from research_loop.jobs import JobMaker
-from research_loop.lab import CONFIG, Lab, repository_of
+from research_loop.lab import Lab, repository_of
 from research_loop.ledger import Ledger, now
 from research_loop.lock import Lock
 from research_loop.pins import check_pins, pin
@@ -43,6 +44,8 @@ from research_loop.runners import Runner
 
 BASE_SEED = 42
 LOST_RUNS_ALLOWED = 3
+OWN_EDITS = ("baseline", "search")
+"""Proposers whose code is the user's own, or that with other constants."""
 AUDITS = 100_000
 """Audits count on from here where runs count from 0: their folders and logs lie side by side."""
 MIN_FREE_MB = 100
@@ -62,10 +65,14 @@ class Watcher(Protocol):
 
 
 class Session:
-    """An open lab: lock, ledger, repository and runner. A context manager; raises LockedError on a second one."""
+    """An open lab: lock, ledger, repository and runner. A context manager; raises LockedError on a second one.
 
-    def __init__(self, lab: Lab, runner: Runner, watchers: Iterable[Watcher] = ()) -> None:
+    `unsafe` lets code that a model may have written run where no sandbox works.
+    """
+
+    def __init__(self, lab: Lab, runner: Runner, watchers: Iterable[Watcher] = (), *, unsafe: bool = False) -> None:
         self.lab, self.runner, self.watchers = lab, runner, tuple(watchers)
+        self._unsafe = unsafe
         self.stopping = False  # start nothing more
         self.halted = False  # and end what runs
         self._stop_said = False
@@ -141,7 +148,7 @@ class Session:
         self.runner.start(job)
         while not (ended := self.runner.wait(1.0, self._progressed)):
             self._heed_stop()
-        result = ended[0][1]
+        result = self._believed(ended[0][1])
         self.jobs.clear(job)
         if result.outcome == "stopped":
             return None
@@ -170,6 +177,7 @@ class Session:
         """Checks a proposal, commits its code, records it and queues its first run. `again` allows a known code."""
         files = self._whole(proposal)
         edits.check(files)
+        self._refuse_uncontained(proposal)
         key = edits.key(files)
         if proposal.parent is not None and not again:
             self._refuse_known(key)
@@ -211,6 +219,13 @@ class Session:
             return dict(proposal.files)
         return {**self.repository.files(self.ledger.experiment(proposal.parent).commit, editable), **proposal.files}
 
+    def _refuse_uncontained(self, proposal: Proposal) -> None:
+        if self.jobs.fallen_back and not self._unsafe and proposal.proposer not in OWN_EDITS:
+            raise ProposalError(
+                "no sandbox works here, so code that a model may have written is not run: `research-loop doctor` says "
+                "how to mend that, `--unsafe` runs it with all your rights"
+            )
+
     def _refuse_known(self, key: str) -> None:
         twin = self.history.by_key(key)
         champion = self.history.champion
@@ -243,27 +258,35 @@ class Session:
         experiment = self.ledger.experiment(n)
         if experiment.parent is None:
             pin(self.ledger, self.lab, experiment)
-        job = self.jobs.make(experiment, len(experiment.runs), BASE_SEED, self._rival())
+        rivals = self._rival(self.history.champion), self._rival(self.history.baseline)
+        job = self.jobs.make(experiment, len(experiment.runs), BASE_SEED, *rivals)
         started = self.runner.start(job)
         run = Run(n, job.k, BASE_SEED, now(), started.keeper_pid, started.keeper_create_time)
         self._recorded(lambda: self.ledger.start_run(run))
         self._tell(lambda watcher: watcher.started(experiment, run))
 
-    def _rival(self) -> Rival | None:
-        """Whom a run has to beat; None where there is nobody, or nobody was scored by the harness."""
-        champion = self.history.champion
-        if champion is None or champion.score is None or champion.score.verified == "unverified":
+    def _rival(self, other: Experiment | None) -> Rival | None:
+        """Somebody to compare a run with; None where there is nobody, or nobody that the harness scored."""
+        if other is None or other.score is None:
             return None
-        return Rival(champion.score.value, self.ledger.held_nats(champion.n))
+        held = self.ledger.held_nats(other.n)
+        return Rival(other.score.value, held) if held or other.score.verified != "unverified" else None
 
     def _progressed(self, progress: Progress) -> None:
         self._tell(lambda watcher: watcher.progressed(progress))
 
     def _finish(self, job: Job, result: Result) -> list[Experiment]:
+        result = self._believed(result)
         experiment = self._recorded(lambda: self.ledger.finish_run(job.n, job.k, result))
         self.jobs.clear(job)
         self._show_log(job)
         return [] if result.outcome == "stopped" else self._judge(experiment)
+
+    def _believed(self, result: Result) -> Result:
+        """What a run without a sandbox says to the harness proves little: it can read the validation text."""
+        if result.score is None or self.jobs.contained or result.score.verified == "unverified":
+            return result
+        return replace(result, score=replace(result.score, verified="unverified"))
 
     def _show_log(self, job: Job) -> None:
         """run.log in the lab is a copy of the newest log: `> run.log` by hand must not reach the stored one."""
@@ -279,9 +302,11 @@ class Session:
 
     def _judge(self, experiment: Experiment) -> list[Experiment]:
         config = self.lab.config
-        allowed = noise.allowed_seconds(self.history.baseline, config.budget_seconds)
+        baseline, seconds = self.history.baseline, config.budget_seconds
+        exam_seconds = noise.allowed_exam_seconds(baseline, experiment.last, seconds)
+        allowed = noise.allowed_seconds(baseline, seconds), exam_seconds
         champion = self.history.champion
-        verdict = noise.judge(experiment, champion, config.metric, config.direction, now(), allowed)
+        verdict = noise.judge(experiment, champion, config.metric, config.direction, now(), *allowed)
         if verdict is None:
             self._queue.append(experiment.n)
             return []
@@ -305,7 +330,7 @@ class Session:
         self.jobs.clear()
         self.branch.recover(self.history.experiments)
         self._tell(lambda watcher: watcher.opened(self.history))
-        self._warn_of_uncommitted_work()
+        self.branch.warn_of_uncommitted_work()
         for experiment in self.history.open:
             self._take_up(experiment)
 
@@ -320,15 +345,6 @@ class Session:
         if self.ledger.noted("held_seed") is None:
             self.ledger.note("held_seed", str(secrets.randbits(63)))
         return int(self.ledger.noted("held_seed") or 0)
-
-    def _warn_of_uncommitted_work(self) -> None:
-        """A run sees commits; what the user changed since and did not commit is not in it."""
-        named = (*self.lab.config.editable, *self.lab.config.locked, CONFIG)
-        own = {os.path.relpath((self.lab.root / path).resolve(), self.lab.root) for path in named} | set(named)
-        others = [path for path in self.repository.dirty() if path not in own]
-        if others:
-            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-            self.note(f"note: {plain(others[0])}{more} changed but not committed: runs do not see that")
 
     def _end_lost_runs(self) -> None:
         unfinished = [run for e in self.history.open for run in e.runs if run.result is None]

@@ -248,6 +248,7 @@ class _Active:
             startup_seconds=log.startup_seconds,
             ready_seconds=marks.ready_seconds if marks else None,
             committed_seconds=marks.committed_seconds if marks else None,
+            exam_seconds=marks.exam_seconds if marks else None,
             training_seconds=summary.get("training_seconds"),
             peak_vram_mb=summary.get(job.memory_metric),
             peak_ram_mb=self._peak_mb or None,

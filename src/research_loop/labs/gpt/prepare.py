@@ -245,7 +245,8 @@ def answer_harness(model, batch_size, descriptor=0):
                 answer = all_nats(model, *rows.reshape(2, request["rows"], -1), batch_size)
             else:
                 bare = getattr(model, "_orig_mod", model)
-                answer = logits_at(bare, rows.reshape(request["rows"], -1), request["places"], min(batch_size, 8))
+                inputs = rows.reshape(request["rows"], -1)
+                answer = logits_at(bare, inputs, request["places"], request["vocabulary"], min(batch_size, 8))
             send_message(channel, {}, answer.astype(np.float32).tobytes())
         except Exception as error:  # whatever the model raises: the harness is told, the log says what
             print(f"the model could not answer for {request['ask']}: {error!r}", flush=True)
@@ -271,19 +272,23 @@ def all_nats(model, inputs, targets, batch_size):
     return np.concatenate(parts)[: len(inputs)]
 
 
-def logits_at(model, inputs, places, size):
+def logits_at(model, inputs, places, vocabulary, size):
     """float32 [n, k, vocab]: logits at k places of each row, `size` rows at a time; fewer where memory runs out."""
     parts = []
     try:
         for start in range(0, len(inputs), size):
             logits = model(upload(inputs[start : start + size]))
+            if logits.size(-1) != vocabulary:
+                raise ValueError(
+                    f"its logits are {logits.size(-1)} wide, the vocabulary is {vocabulary}: cut off the rest"
+                )
             chosen = torch.as_tensor(places[start : start + size], device=logits.device)
             rows = torch.arange(len(chosen), device=logits.device)[:, None]
             parts.append(logits[rows, chosen].float().cpu().numpy())
     except torch.OutOfMemoryError:
         if size == 1:
             raise
-        return logits_at(model, inputs, places, max(1, size // 4))
+        return logits_at(model, inputs, places, vocabulary, max(1, size // 4))
     return np.concatenate(parts)
 
 
