@@ -32,8 +32,8 @@ def allowed_seconds(baseline: Experiment | None, budget_seconds: float) -> float
 
 def allowed_exam_seconds(baseline: Experiment | None, result: Result | None, budget_seconds: float) -> float:
     """From ready to the last answer: what the baseline took, which was asked everything, with the same margin. A model
-    that goes on training between two answers takes longer. One that was slower in its first answer may be as much slower
-    in the others, up to SLOWER."""
+    that goes on training between two answers takes longer. One that was slower in its first answer may be as much
+    slower in the others, up to SLOWER."""
     base = baseline.last if baseline else None
     if base is None or base.exam_seconds is None:
         return math.inf
