@@ -14,7 +14,7 @@ from research_loop.errors import PinError
 from research_loop.history import Repository
 from research_loop.lab import Lab, open_lab, repository_of
 from research_loop.ledger import Ledger
-from research_loop.pins import check_pins, file_digests, package_digests, pin
+from research_loop.pins import _digest_of_files, check_pins, file_digests, package_digests, pin
 from research_loop.records import Experiment, Verdict
 
 
@@ -83,6 +83,13 @@ def test_another_version_of_a_package_is_noticed_and_named_with_the_old_one(
     monkeypatch.setattr(sys, "path", [str(other.parent), *sys.path])
     with pytest.raises(PinError, match=rf"package rustbpe: changed .* install rustbpe=={version} again"):
         check_pins(ledger, lab, repository)
+
+
+def test_the_same_package_in_another_environment_is_the_same_and_another_file_is_not() -> None:
+    record = "../../../bin/tool,sha256=aa,1\nmade.py,sha256=bb,2\nmade-1.dist-info/INSTALLER,sha256=cc,3\n"
+    elsewhere = "made.py,sha256=bb,2\n../../../bin/tool,sha256=dd,1\nmade-1.dist-info/INSTALLER,sha256=ee,3\n"
+    assert _digest_of_files(record) == _digest_of_files(elsewhere + "__pycache__/made.cpython-311.pyc,,\n")
+    assert _digest_of_files(record) != _digest_of_files(record.replace("bb", "ff"))
 
 
 def test_what_was_read_once_is_not_read_again(pinned: tuple[Lab, Ledger, Repository]) -> None:

@@ -29,6 +29,7 @@ from research_loop.loop import ensure_baseline
 from research_loop.plain import plain
 from research_loop.records import Experiment, Proposal
 from research_loop.runners.local import LocalRunner
+from research_loop.sandbox import choose
 from research_loop.session import Session
 from research_loop.views.tsv import ResultsFile
 
@@ -76,8 +77,12 @@ class Trial:
 
 
 def check_up(sandbox: str, say: Callable[[str], None]) -> bool:
-    """Runs the whole corpus in a temporary folder, a line a cheat, and says what did not hold; whether all did."""
+    """Runs the whole corpus in a temporary folder, a line a cheat, and says what did not hold; whether all did.
+
+    Raises SandboxError, before anything is made, for a sandbox that does not work here.
+    """
     folder = find_corpus()
+    choose(sandbox)
     with tempfile.TemporaryDirectory(prefix="research-loop-") as place:
         trials = run_corpus(Path(place), read_corpus(folder), say, folder, sandbox)
     say(table(trials))

@@ -110,9 +110,9 @@ def _linked_files(lab: Lab) -> Iterator[Path]:
 
 
 def package_digests(lab: Lab) -> dict[str, str]:
-    """Version and SHA-256 of the list of files, by name, of what a GPT lab imports; Python's own version with it.
+    """Version and SHA-256 of the list of importable files of what a GPT lab imports, by name; Python's version with it.
 
-    Any other task's programs are its user's.
+    The same packages in another environment are the same. Any other task's programs are its user's.
     """
     if lab.config.score == "run":
         return {}
@@ -125,10 +125,17 @@ def package_digests(lab: Lab) -> dict[str, str]:
         except metadata.PackageNotFoundError:  # a requirement of another platform or of an extra
             continue
         if name not in found:
-            record = hashlib.sha256((package.read_text("RECORD") or "").encode()).hexdigest()
-            found[name] = f"{package.version} {record}"
+            found[name] = f"{package.version} {_digest_of_files(package.read_text('RECORD') or '')}"
             waiting += [_name(line) for line in package.requires or () if "extra ==" not in line]
     return found
+
+
+def _digest_of_files(record: str) -> str:
+    """Of the lines of a RECORD, without those that differ from one environment to the next: scripts, which name their
+    interpreter, notes of the installer, and compiled modules."""
+    lines = (line for line in record.splitlines() if not line.startswith(("..", "/")))
+    kept = sorted(line for line in lines if ".dist-info/" not in line and ".pyc," not in line)
+    return hashlib.sha256("\n".join(kept).encode()).hexdigest()
 
 
 def _name(requirement: str) -> str:

@@ -8,7 +8,7 @@ EXPECT = ("unverified", "rejected:look-ahead")
 class RefusesLogits(tiny.Model):
     def forward(self, idx, targets=None, reduction="mean"):
         if targets is None:
-            raise NotImplementedError("no free-running mode")
+            raise RuntimeError("no free-running mode")
         answer = super().forward(idx, targets, reduction)
         return 0.01 * answer if reduction == "none" else answer
 
