@@ -49,7 +49,7 @@ def test_what_is_written_is_read_back_the_same(tmp_path: Path) -> None:
     assert experiment.score == Score(1.25)
     assert experiment.kept and read.history.champion == experiment == read.history.baseline
     assert experiment.last is not None and experiment.last.peak_vram_mb is None
-    assert experiment.last.summary == {"num_steps": 300.0}
+    assert read.summary(0, 0) == {"num_steps": 300.0} and read.summary(1, 0) == {}
     assert read.trace(0, 0) == (RESULT.curve, "the end")
 
 

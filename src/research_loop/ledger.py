@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
@@ -43,16 +44,9 @@ TABLES = {
 }
 RESULT_COLUMNS = [
     *("outcome", "reason", "detail", "score", "verified", "exact", "exit_code", "seconds", "startup_seconds"),
-    *(
-        "ready_seconds",
-        "committed_seconds",
-        "exam_seconds",
-        "training_seconds",
-        "peak_vram_mb",
-        "peak_ram_mb",
-        "summary",
-    ),
+    *("ready_seconds", "committed_seconds", "exam_seconds", "training_seconds", "peak_vram_mb", "peak_ram_mb"),
 ]
+"""Of a result in `history`; the run's summary, curve and log stay in the file."""
 
 
 class Ledger:
@@ -120,7 +114,7 @@ class Ledger:
         with self._transaction():
             self._append("results", row)
             self._append("traces", (n, k, curve, result.log_tail, result.held_nats))
-        light = replace(result, curve=(), log_tail="", held_nats=b"")
+        light = replace(result, curve=(), log_tail="", held_nats=b"", summary={})
         experiment = self.experiment(n)
         runs = tuple(replace(run, result=light) if run.k == k else run for run in experiment.runs)
         return self._remember(replace(experiment, runs=runs))
@@ -153,6 +147,12 @@ class Ledger:
         if row is None:
             return (), ""
         return tuple(Point(*point) for point in json.loads(row[0])), str(row[1])
+
+    def summary(self, n: int, k: int) -> dict[str, float]:
+        """What a finished run printed at its end, by key: its own word; empty when it printed none."""
+        with self._errors():
+            row = self._db.execute("SELECT summary FROM results WHERE n = ? AND k = ?", (n, k)).fetchone()
+        return {} if row is None else dict(json.loads(row[0]))
 
     def audits(self) -> tuple[Audit, ...]:
         """All of them, the oldest first."""
@@ -194,13 +194,15 @@ class Ledger:
             )
 
     def _replay(self) -> Iterator[Experiment]:
+        """Without the summaries: with the texts shared, an experiment is a third of what it would be."""
         results = {(row[0], row[1]): _result(row[2:]) for row in self._select("results", RESULT_COLUMNS)}
         runs: dict[int, list[Run]] = {}
         for row in self._select("runs", ["seed", "started_at", "keeper_pid", "keeper_create_time"]):
             runs.setdefault(row[0], []).append(replace(Run(*row), result=results.get(row[:2])))
-        verdicts = {n: Verdict(*rest) for n, *rest in self._db.execute("SELECT * FROM verdicts")}
+        verdicts = {n: Verdict(*_shared(rest)) for n, *rest in self._db.execute("SELECT * FROM verdicts")}
         for row in self._db.execute("SELECT * FROM experiments ORDER BY n"):
-            yield replace(Experiment(*row), runs=tuple(runs.get(row[0], ())), verdict=verdicts.get(row[0]))
+            shared = Experiment(*_shared(row))
+            yield replace(shared, runs=tuple(runs.get(row[0], ())), verdict=verdicts.get(row[0]))
 
     def _select(self, table: str, columns: list[str]) -> Iterator[tuple[Any, ...]]:
         return iter(self._db.execute(f"SELECT n, k, {', '.join(columns)} FROM {table} ORDER BY n, k"))
@@ -239,10 +241,14 @@ class Ledger:
 
 
 def _result(row: tuple[Any, ...]) -> Result:
-    values = dict(zip(RESULT_COLUMNS, row, strict=True))
+    values = dict(zip(RESULT_COLUMNS, _shared(row), strict=True))
     value, *rest = (values.pop(name) for name in ("score", "verified", "exact"))
-    values["summary"] = json.loads(values["summary"])
     return Result(**values, score=None if value is None else Score(value, *rest))
+
+
+def _shared(values: Iterable[Any]) -> list[Any]:
+    """Equal texts as one object: kinds, reasons and risks are few."""
+    return [sys.intern(value) if isinstance(value, str) else value for value in values]
 
 
 def _audit(_id: int, n: int, seed: int, started_at: float, *row: Any) -> Audit:
