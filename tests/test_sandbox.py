@@ -20,7 +20,8 @@ import psutil
 import pytest
 
 from research_loop import sandbox
-from research_loop.runners.local import LAB_MARKER, LocalRunner
+from research_loop.runners.local import LocalRunner
+from research_loop.runners.remains import LAB_MARKER
 from research_loop.sandbox import Backend, SandboxError, Spec, choose, scratch_of
 from research_loop.sandbox_launch import own_group
 from runs import DAEMONS, finish, first_line, harness, linux, make_job, marked, until

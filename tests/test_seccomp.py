@@ -52,7 +52,13 @@ def test_the_filter_refuses_what_it_should_and_nothing_else(machine: str) -> Non
         assert answer("ioctl", 0, 0x5412) == answer("ioctl", 0, (1 << 32) | 0x541C) == EPERM
         assert answer("ioctl", 0, 0x5401) == seccomp.ALLOW
         assert answer("prlimit64", 0) == seccomp.ALLOW and answer("prlimit64", 99) == EPERM
-        assert [answer("socket", family) for family in (1, 2, 10)] == [seccomp.ALLOW if isolated else EPERM] * 3
+        inside = seccomp.ALLOW if isolated else EPERM
+        assert [answer("socket", family, 1) for family in (2, 10)] == [inside] * 2
+        assert answer("connect", 3) == answer("socket", 1, 2) == answer("socketpair", 1, 2 | 0o2000000) == inside
+        for local in ("socket", "socketpair"):
+            assert {answer(local, 1, kind | 0o2000000) for kind in (1, 5)} == {seccomp.ALLOW}, (
+                "stream, packets in order"
+            )
         assert {answer("socket", family) for family in (16, 17, 40)} == {EPERM}
         named = set(numbers.values())
         others = [number for number in range(470) if number not in named]

@@ -30,7 +30,8 @@ import psutil
 from research_loop import seccomp
 from research_loop.doctor_probes import HOSTILE, LEAVE, NEEDED, Attempt
 from research_loop.records import Job
-from research_loop.runners.local import RUN_MARKER, LocalRunner
+from research_loop.runners.local import LocalRunner
+from research_loop.runners.remains import RUN_MARKER
 from research_loop.sandbox import Backend, Spec, choose, scratch_of
 
 SCRATCH_MB, PROCESSES, FORKS = 16, 64, 300
@@ -277,8 +278,11 @@ def _listen(folder: Path, token: str, last: contextlib.ExitStack) -> dict[str, o
         unix = last.enter_context(socket.socket(socket.AF_UNIX))
         unix.bind(address)
         unix.listen()
+    letters = last.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    letters.bind(path + ".datagrams")
     threading.Thread(target=_echo, args=(udp,), daemon=True).start()
-    return {"tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1], "unix": path, "abstract": name}
+    ports = {"tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1]}
+    return {**ports, "unix": path, "abstract": name, "letters": path + ".datagrams"}
 
 
 def _echo(link: socket.socket) -> None:

@@ -133,6 +133,15 @@ return 'there is a route'
         "import socket; socket.socket(socket.AF_UNIX).connect(t['unix']); return 'connected to ' + t['unix']",
     ),
     Attempt(
+        "send to a Unix socket from a pair",  # which no rule on opening sockets or connecting them touches
+        """
+import socket
+pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+pair[0].sendto(b'?', t['letters'])
+return 'sent to ' + t['letters']
+""",
+    ),
+    Attempt(
         "connect to an abstract socket",
         "import socket; socket.socket(socket.AF_UNIX).connect('\\0' + t['abstract']); return 'connected'",
     ),

@@ -39,7 +39,7 @@ RIGHTS = {
     "readable": READ,
     "writable": (1 << 16) - 1 & ~MAKE_DEVICES,
     "devices": READ_FILE | WRITE_FILE | IOCTL_DEVICE,
-    "own": READ | WRITE_FILE,
+    "own": READ | WRITE_FILE | TRUNCATE,
 }
 """Rights by the plan's lists of paths."""
 TCP, SIGNALS_AND_ABSTRACT_SOCKETS = 0b11, 0b11

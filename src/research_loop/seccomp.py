@@ -100,7 +100,16 @@ ABSENT: dict[str, tuple[int | None, int | None]] = {
 }
 """Refused with ENOSYS, as on a kernel without them, so that libraries take their other way."""
 
-BY_ARGUMENT = {"clone": (56, 220), "ioctl": (16, 29), "socket": (41, 198), "prlimit64": (302, 261)}
+BY_ARGUMENT = {
+    "clone": (56, 220),
+    "ioctl": (16, 29),
+    "prlimit64": (302, 261),
+    "socket": (41, 198),
+    "socketpair": (53, 199),
+    "connect": (42, 203),
+}
+UNCONNECTED = 0b1010
+"""Set in the type of every socket that sends without being connected (datagram, raw, packet)."""
 
 
 def supported(machine: str | None = None) -> bool:
@@ -110,8 +119,9 @@ def supported(machine: str | None = None) -> bool:
 def program(isolated: bool, machine: str | None = None) -> bytes:
     """The filter as an array of `struct sock_filter`, for x86_64 or aarch64 (default: this machine).
 
-    `isolated` says whether name spaces are around the run; without them it may open no socket at all (socketpair
-    stays), for no other right stands between it and the network. Raises ValueError on another architecture.
+    `isolated` says whether name spaces are around the run. Without them no other right stands between it and the
+    sockets of this machine: it gets local ones that have to be connected (CUDA opens one and leaves it), and connects
+    none. Raises ValueError on another architecture.
     """
     machine = machine or platform.machine()
     code = [_load(ARCHITECTURE_AT), _jump(EQUAL, AUDIT_ARCHITECTURE[machine], 1, 0), _return(KILL), _load(NUMBER_AT)]
@@ -142,6 +152,11 @@ def _body(name: str, isolated: bool) -> list[bytes]:
         return _allow_values(0, [0])
     if name == "socket" and isolated:
         return _allow_values(0, FAMILIES)
+    if name in ("socketpair", "connect") and isolated:
+        return [_return(ALLOW)]
+    if name in ("socket", "socketpair"):
+        connected = [_load_argument(1), _jump(ANY_BIT, UNCONNECTED, 0, 1), _refuse(errno.EPERM)]
+        return [*connected, *_allow_values(0, [socket.AF_UNIX])]
     return [_refuse(errno.EPERM)]
 
 
