@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research_loop.data.preparation import count_models, data_digest, prepare_lab
-from research_loop.lab import Lab
+from research_loop.lab import Lab, open_lab
+from research_loop.loop import ensure_baseline
+from research_loop.runners.local import LocalRunner
+from research_loop.session import Session
 from research_loop.testing.labs import set_constants
 
 
@@ -67,12 +71,12 @@ def test_no_position_sees_the_future_or_past_its_window(train: ModuleType, patte
     model = train.GPT(1024)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    text = torch.randint(0, 1000, (1, 256))
+    text = torch.randint(0, 1000, (1, 128))
     changed = text.clone()
-    changed[0, 100] += 1
+    changed[0, 50] += 1
     with torch.no_grad():
         moved = (model(text) - model(changed)).abs().amax(-1)[0]
-    assert not moved[:100].any() and moved[100:].any()
+    assert not moved[:50].any() and moved[50:].any()
 
 
 def test_a_window_counts_the_query_itself(train: ModuleType) -> None:
@@ -144,7 +148,7 @@ def test_rows_are_packed_by_best_fit(prepare: ModuleType, lengths: list[int], ca
 def test_every_row_starts_with_bos_and_none_is_padded(prepare: ModuleType) -> None:
     tokenizer = prepare.Tokenizer.from_directory()
     rows = prepare.load_rows(tokenizer, "train", prepare.MAX_SEQ_LEN)
-    assert rows.shape[1] == 257 and rows.dtype == np.uint16
+    assert rows.shape[1] == 129 and rows.dtype == np.uint16
     assert (rows[:, 0] == tokenizer.get_bos_token_id()).all()
     assert tokenizer.decode(rows[0].tolist()).startswith("<|reserved_0|>")
 
@@ -153,11 +157,11 @@ def test_the_loader_gives_shifted_rows_the_same_for_the_same_seed(prepare: Modul
     tokenizer = prepare.Tokenizer.from_directory()
 
     def epoch_of_rows() -> list[tuple[torch.Tensor, torch.Tensor, int]]:
-        return list(itertools.islice(prepare.make_dataloader(tokenizer, 8, 256, "train"), 200))
+        return list(itertools.islice(prepare.make_dataloader(tokenizer, 8, 128, "train"), 200))
 
     first, second = epoch_of_rows(), epoch_of_rows()
     x, y, epoch = first[0]
-    assert x.shape == y.shape == (8, 256) and x.dtype == torch.int64 and epoch == 1
+    assert x.shape == y.shape == (8, 128) and x.dtype == torch.int64 and epoch == 1
     assert torch.equal(x[:, 1:], y[:, :-1]) and x.is_contiguous() and y.is_contiguous()
     assert all(torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=True))
     assert first[-1][2] > 1
@@ -179,7 +183,7 @@ class Bigram(torch.nn.Module):
 
 def test_the_score_is_the_same_for_every_batch_size(prepare: ModuleType) -> None:
     tokenizer = prepare.Tokenizer.from_directory()
-    rows = prepare.load_rows(tokenizer, "val", 256)
+    rows = prepare.load_rows(tokenizer, "val", 128)
     rows = rows[: prepare.validation_cuts(len(rows))["score"][1]]
     x, y = rows[:, :-1].astype(int), rows[:, 1:].astype(int)
     size = np.load(prepare.DATA_DIR / "token_bytes.npy")[y]
@@ -215,15 +219,15 @@ def test_bytes_of_tokens_add_up_to_the_text(prepare: ModuleType) -> None:
 
 def test_preparing_twice_does_nothing_and_half_a_preparation_is_done_again(gpt_lab: Lab) -> None:
     said: list[str] = []
-    before = (gpt_lab.root / "data" / "train_256.u16").stat().st_mtime_ns
+    before = (gpt_lab.root / "data" / "train_128.u16").stat().st_mtime_ns
     prepare_lab(gpt_lab, say=said.append)
-    assert said == [] and (gpt_lab.root / "data" / "train_256.u16").stat().st_mtime_ns == before
+    assert said == [] and (gpt_lab.root / "data" / "train_128.u16").stat().st_mtime_ns == before
     (gpt_lab.root / "data" / "prepared.json").unlink()
     prepare_lab(gpt_lab, say=said.append)
     assert any(line.startswith("tokenizer: ") for line in said) and count_models(gpt_lab) is not None
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "token_bytes.npy", "train_256.u16", "val_256.u16"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "token_bytes.npy", "train_128.u16", "val_128.u16"])
 def test_prepared_data_that_was_damaged_is_made_again(gpt_lab: Lab, name: str) -> None:
     path = gpt_lab.root / "data" / name
     whole = path.read_bytes()
@@ -236,7 +240,7 @@ def test_a_missing_shard_comes_back_and_the_pinned_data_with_it(gpt_lab: Lab) ->
     pin = data_digest(gpt_lab)
     shards = sorted((gpt_lab.root / "data" / "shards").glob("*.parquet"))
     shards[0].unlink()
-    (gpt_lab.root / "data" / "train_256.u16").unlink()
+    (gpt_lab.root / "data" / "train_128.u16").unlink()
     prepare_lab(gpt_lab, pinned=pin, say=lambda line: None)
     assert shards[0].exists() and data_digest(gpt_lab) == pin
 
@@ -255,42 +259,29 @@ def test_documents_that_changed_are_taken_back_when_they_are_put_back(gpt_lab: L
     assert data_digest(gpt_lab) == pin
 
 
-UPSTREAM_STYLE = """
-import torch, torch.nn as nn, torch.nn.functional as F
-from prepare import MAX_SEQ_LEN, TIME_BUDGET, Tokenizer, make_dataloader, evaluate_bpb
-
-class Tiny(nn.Module):
-    def __init__(self, vocab):
-        super().__init__()
-        self.wte, self.head = nn.Embedding(vocab, 32), nn.Linear(32, vocab)
-    def forward(self, idx, targets=None, reduction="mean"):
-        logits = self.head(self.wte(idx))
-        if targets is None:
-            return logits
-        return F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1), reduction=reduction)
-
-torch.manual_seed(42)
-tokenizer = Tokenizer.from_directory()
-model = Tiny(tokenizer.get_vocab_size())
-loader = make_dataloader(tokenizer, 4, MAX_SEQ_LEN, "train")
-x, y, epoch = next(loader)
-optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-for _ in range(20):
-    loss = model(x, y)
-    loss.backward()
-    optimizer.step()
-    model.zero_grad()
-    x, y, epoch = next(loader)
-model.eval()
-print("---")
-print(f"val_bpb:          {evaluate_bpb(model, tokenizer, 4):.6f}")
-"""
+STOCK = Path(__file__).parents[1] / "benchmarks" / "stock_train.py"
+STOCK_SMALL = {"DEPTH": 2, "HEAD_DIM": 32, "ASPECT_RATIO": 32, "DEVICE_BATCH_SIZE": 4, "TOTAL_BATCH_SIZE": 1024}
 
 
-def test_a_train_py_in_upstreams_style_runs_unchanged(gpt_lab: Lab, tmp_path: Path) -> None:
-    (tmp_path / "prepare.py").write_bytes((gpt_lab.root / "prepare.py").read_bytes())
-    (tmp_path / "data").symlink_to(gpt_lab.root / "data")
-    (tmp_path / "train.py").write_text(UPSTREAM_STYLE)
-    done = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^val_bpb: +\d\.\d{6}$", done.stdout, re.M)
+@pytest.fixture
+def stock_lab(gpt_lab: Lab, tmp_path: Path) -> Lab:
+    """A lab that starts from upstream's recipe, which knows nothing of the harness, made small."""
+    ignored = shutil.ignore_patterns(".research-loop")
+    root = Path(shutil.copytree(gpt_lab.root, tmp_path / "lab", symlinks=True, ignore=ignored))
+    (root / "train.py").write_bytes(STOCK.read_bytes())
+    set_constants(root / "train.py", STOCK_SMALL)
+    return open_lab(root)
+
+
+def test_a_train_py_in_upstreams_style_runs_by_hand(stock_lab: Lab) -> None:
+    code, said = by_hand(stock_lab)
+    assert code == 0, said
+    assert re.search(r"^val_bpb: +\d\.\d{6}$", said, re.M)
+
+
+def test_a_train_py_in_upstreams_style_is_scored_by_the_harness(stock_lab: Lab) -> None:
+    with Session(stock_lab, LocalRunner()) as session:
+        baseline = ensure_baseline(session)
+        assert baseline is not None and baseline.score is not None, baseline
+        assert baseline.score.verified == ("confirmed" if session.jobs.contained else "unverified")
+        assert session.ledger.held_nats(baseline.n), "it was asked all of it"
