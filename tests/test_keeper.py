@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from research_loop.runners import local
-from research_loop.runners.local import LAB_MARKER, LocalRunner, end_keeper, sweep
+from research_loop.runners.local import LocalRunner
+from research_loop.runners.remains import LAB_MARKER, end_keeper, sweep
 from runs import DAEMONS, finish, first_line, harness, linux, make_job, marked, run, until
 
 
@@ -155,7 +156,7 @@ def test_what_survives_harness_and_keeper_is_swept_at_the_next_start(tmp_path: P
 
 
 def test_a_sweep_spares_the_caller_and_its_ancestors(tmp_path: Path, lab_token: str) -> None:
-    code = f"from research_loop.runners.local import sweep; print(sweep({lab_token!r}))"
+    code = f"from research_loop.runners.remains import sweep; print(sweep({lab_token!r}))"
     shell = f'sleep 60 & "{sys.executable}" -c "$CODE"; echo "exit $?"'
     environment = {**os.environ, LAB_MARKER: lab_token, "CODE": code}
     done = subprocess.run(["sh", "-c", shell], env=environment, stdout=subprocess.PIPE, text=True, timeout=20)

@@ -14,7 +14,8 @@ import pytest
 from research_loop.errors import RunError
 from research_loop.records import Job, Progress, Result
 from research_loop.runners import local
-from research_loop.runners.local import RUN_MARKER, LocalRunner
+from research_loop.runners.local import LocalRunner
+from research_loop.runners.remains import RUN_MARKER
 from runs import finish, first_line, harness, linux, make_job, run
 
 

@@ -22,7 +22,7 @@ from research_loop.lab import Lab, repository_of
 from research_loop.ledger import Ledger
 from research_loop.plain import plain_lines
 from research_loop.records import Experiment, Run
-from research_loop.runners.local import LAB_MARKER
+from research_loop.runners.remains import LAB_MARKER
 from research_loop.views import Quiet
 from research_loop.views.tsv import results_tsv
 

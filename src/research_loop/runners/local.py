@@ -1,9 +1,7 @@
 """Runs on this machine: one keeper process and one process tree a run.
 
 The harness side is one thread and one selector. It reads what the run prints, samples its memory, and hears from
-the keeper (keeper.py) that everything is over. Every process of a run carries RESEARCH_LOOP_RUN=<token> in its
-environment, and RESEARCH_LOOP_LAB=<token> where the loop sets it, so that what survives a `kill -9` of keeper
-or harness can be found again.
+the keeper (keeper.py) that everything is over. What survives a `kill -9` of keeper or harness is ended by remains.py.
 """
 
 from __future__ import annotations
@@ -30,12 +28,10 @@ from research_loop.exam import Examiner
 from research_loop.records import Job, Progress, Result, Run
 from research_loop.runlog import RunLog
 from research_loop.runners import Started
+from research_loop.runners.remains import KEEPER, LAB_MARKER, RUN_MARKER, carries, end_keeper, kill_marked, sweep
 from research_loop.scoring import Ending, conclude, read_summary
 
-RUN_MARKER = "RESEARCH_LOOP_RUN"
-LAB_MARKER = "RESEARCH_LOOP_LAB"
 LINUX = sys.platform == "linux"
-KEEPER = Path(__file__).with_name("keeper.py")
 CHUNK_BYTES = 1024 * 1024
 PROGRESS_SECONDS = 0.25
 TICK_SECONDS = 1.0
@@ -106,8 +102,9 @@ class LocalRunner:
     def recover(self, runs: Iterable[Run], lab_id: str) -> None:
         """End the recorded keepers, patiently, and then everything that carries the lab's mark."""
         for run in runs:
-            if run.keeper_pid is not None and run.keeper_create_time is not None and _carries(run.keeper_pid, lab_id):
-                end_keeper(run.keeper_pid, run.keeper_create_time)
+            pid, create_time = run.keeper_pid, run.keeper_create_time
+            if pid is not None and create_time is not None and carries(pid, LAB_MARKER, lab_id):
+                end_keeper(pid, create_time)
         sweep(lab_id)
 
     def close(self) -> None:
@@ -277,39 +274,7 @@ class _Active:
         for process in self._seen:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        _kill_marked(RUN_MARKER, self._token, spare={os.getpid()})
-
-
-def sweep(lab_token: str) -> int:
-    """Kill all processes of this user that carry RESEARCH_LOOP_LAB=<lab_token>: what a killed harness left.
-
-    Returns how many. The calling process and its ancestors are spared.
-    """
-    ancestors = {process.pid for process in psutil.Process().parents()}
-    return _kill_marked(LAB_MARKER, lab_token, spare={os.getpid(), *ancestors})
-
-
-def end_keeper(pid: int, create_time: float, patience_seconds: float = 5.0) -> None:
-    """Wait for a recorded keeper that is still cleaning up; then kill it with its descendants.
-
-    Does nothing when the keeper is gone, or when its pid belongs to another process by now.
-    """
-    try:
-        keeper = psutil.Process(pid)
-        # the boot time behind a create time moves by a second when the machine's clock is set
-        if abs(keeper.create_time() - create_time) > 2.0 or str(KEEPER) not in keeper.cmdline():
-            return
-        keeper.wait(patience_seconds)
-    except psutil.TimeoutExpired:
-        _kill_tree(keeper)
-    except psutil.Error:  # gone, or a zombie that its parent has yet to collect
-        return
-
-
-def _carries(pid: int, lab_id: str) -> bool:
-    with contextlib.suppress(psutil.Error, OSError):
-        return bool(psutil.Process(pid).environ().get(LAB_MARKER) == lab_id)
-    return False
+        kill_marked(RUN_MARKER, self._token, spare={os.getpid()})
 
 
 def _start_keeper(
@@ -371,43 +336,3 @@ def _memory_mb() -> float:
         with contextlib.suppress(OSError, ValueError):  # no such cgroup, or its limit is the word "max"
             total = min(total, float(int(limit.read_text())))
     return total / 2**20
-
-
-def _kill_marked(marker: str, value: str, spare: set[int], patience_seconds: float = 5.0) -> int:
-    """Kill until no process with the marker lives (a fork may slip past one round); how many there were."""
-    killed: set[int] = set()
-    deadline = time.monotonic() + patience_seconds
-    while found := [process for process in _marked(marker, value) if process.pid not in spare]:
-        for process in found:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-                killed.add(process.pid)
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.002)
-    return len(killed)
-
-
-def _marked(marker: str, value: str) -> list[psutil.Process]:
-    """Living processes of this user with the marker in their environment."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.uids().real == os.getuid() and process.environ().get(marker) == value:
-                found.append(process)
-    return found
-
-
-def _kill_tree(keeper: psutil.Process, patience_seconds: float = 5.0) -> None:
-    """Kill descendants first: as long as the keeper is there, their orphans still become its children."""
-    deadline = time.monotonic() + patience_seconds
-    with contextlib.suppress(psutil.NoSuchProcess):
-        while time.monotonic() < deadline:
-            living = [child for child in keeper.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
-            for child in living:
-                child.kill()
-            if not living:
-                break
-            time.sleep(0.002)
-    with contextlib.suppress(psutil.NoSuchProcess):
-        keeper.kill()

@@ -21,7 +21,7 @@ from research_loop.branch import HEADS, ref_of
 from research_loop.lab import Lab
 from research_loop.ledger import Ledger
 from research_loop.records import History
-from research_loop.runners.local import LAB_MARKER
+from research_loop.runners.remains import LAB_MARKER
 from research_loop.testing.labs import git
 from research_loop.views.tsv import results_tsv
 

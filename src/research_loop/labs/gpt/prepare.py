@@ -72,7 +72,7 @@ class Tokenizer:
         ranked = sorted(bpe.get_mergeable_ranks(), key=lambda pair: pair[1])
         tokens = [base64.b64encode(bytes(token)).decode() for token, _ in ranked]
         saved = {"pattern": bpe.get_pattern(), "special": SPECIAL_TOKENS, "tokens": tokens}
-        write_whole(Path(directory) / "tokenizer.json", json.dumps(saved).encode())
+        write_whole(Path(directory) / "tokenizer.json", [json.dumps(saved).encode()])
         return cls.from_directory(directory)
 
     def get_vocab_size(self):
@@ -155,10 +155,14 @@ def rows_path(split, T):
     return DATA_DIR / f"{split}_{T}.u16"
 
 
+def packed_rows(split, T):
+    return np.memmap(rows_path(split, T), dtype=np.uint16, mode="r").reshape(-1, T + 1)
+
+
 def load_rows(tokenizer, split, T, buffer_size=1000):
     """uint16 [rows, T + 1]: a memory map for the prepared T, packed on the spot for any other."""
     if rows_path(split, T).exists():
-        return np.memmap(rows_path(split, T), dtype=np.uint16, mode="r").reshape(-1, T + 1)
+        return packed_rows(split, T)
     tokens = encode_documents(tokenizer, read_documents(split))
     rows = [np.array(row, dtype=np.uint16) for row in pack_rows(tokens, T + 1, buffer_size)]
     if not rows:
@@ -279,9 +283,8 @@ def logits_at(model, inputs, places, vocabulary, size):
         for start in range(0, len(inputs), size):
             logits = model(upload(inputs[start : start + size]))
             if logits.size(-1) != vocabulary:
-                raise ValueError(
-                    f"its logits are {logits.size(-1)} wide, the vocabulary is {vocabulary}: cut off the rest"
-                )
+                fact = f"its logits are {logits.size(-1)} wide, the vocabulary is {vocabulary}"
+                raise ValueError(f"{fact}: cut off the rest")
             chosen = torch.as_tensor(places[start : start + size], device=logits.device)
             rows = torch.arange(len(chosen), device=logits.device)[:, None]
             parts.append(logits[rows, chosen].float().cpu().numpy())
@@ -298,7 +301,7 @@ def count_model_bpb(vocab_size):
     The bigram backs off to the unigram by absolute discounting (Ney, Essen and Kneser, 1994) with 0.75. It is the
     line that a network must pass to have learnt anything from its context.
     """
-    train = np.memmap(rows_path("train", MAX_SEQ_LEN), dtype=np.uint16, mode="r").reshape(-1, MAX_SEQ_LEN + 1)
+    train, val = packed_rows("train", MAX_SEQ_LEN), packed_rows("val", MAX_SEQ_LEN)
     unigrams = np.ones(vocab_size)
     bigrams = np.zeros(vocab_size * vocab_size, dtype=np.int32)
     for block in np.array_split(train, max(1, train.size // 4_000_000)):
@@ -309,7 +312,6 @@ def count_model_bpb(vocab_size):
     bigrams = bigrams.reshape(vocab_size, vocab_size)
     seen, followers = bigrams.sum(1), (bigrams > 0).sum(1)
 
-    val = np.memmap(rows_path("val", MAX_SEQ_LEN), dtype=np.uint16, mode="r").reshape(-1, MAX_SEQ_LEN + 1)
     val = val[: validation_cuts(len(val))["score"][1]]
     before, target = val[:, :-1].ravel(), val[:, 1:].ravel()
     size = np.load(DATA_DIR / "token_bytes.npy")[target]
@@ -321,11 +323,11 @@ def count_model_bpb(vocab_size):
 # ----------------------------------------------------------------------------------------------------- preparation
 
 
-def write_whole(path, data):
+def write_whole(path, pieces):
     """The file is there whole or not at all, whatever happens in between."""
     part = path.with_suffix(f".{os.getpid()}.part")
     with open(part, "wb") as f:
-        f.write(data)
+        f.writelines(pieces)
         f.flush()
         os.fsync(f.fileno())
     part.replace(path)
@@ -333,18 +335,12 @@ def write_whole(path, data):
 
 def write_rows(tokenizer, split):
     """Packs a split once into its memory map; the number of rows."""
-    path = rows_path(split, MAX_SEQ_LEN)
-    part, count = path.with_suffix(f".{os.getpid()}.part"), 0
-    with open(part, "wb") as f:
-        for row in pack_rows(encode_documents(tokenizer, read_documents(split)), MAX_SEQ_LEN + 1):
-            f.write(np.array(row, dtype=np.uint16).tobytes())
-            count += 1
-        f.flush()
-        os.fsync(f.fileno())
-    if not count:
+    rows = pack_rows(encode_documents(tokenizer, read_documents(split)), MAX_SEQ_LEN + 1)
+    packed = (np.array(row, dtype=np.uint16).tobytes() for row in rows)
+    if not (first := next(packed, None)):
         sys.exit(f"{split} documents: less than one row of {MAX_SEQ_LEN + 1} tokens: give more text with --data")
-    part.replace(path)
-    return count
+    write_whole(rows_path(split, MAX_SEQ_LEN), itertools.chain([first], packed))
+    return len(packed_rows(split, MAX_SEQ_LEN))
 
 
 def token_byte_counts(tokenizer):
@@ -390,16 +386,13 @@ def main():
     print(f"tokenizer: {tokenizer.get_vocab_size()} tokens in {time.time() - start:.1f} s", flush=True)
     start = time.time()
     rows = {split: write_rows(tokenizer, split) for split in ("train", "val")}
-    print(
-        f"rows: {rows['train']:,} for training, {rows['val']:,} for validation, {MAX_SEQ_LEN} tokens each, "
-        f"in {time.time() - start:.1f} s",
-        flush=True,
-    )
+    counts = f"{rows['train']:,} for training, {rows['val']:,} for validation, {MAX_SEQ_LEN} tokens each"
+    print(f"rows: {counts}, in {time.time() - start:.1f} s", flush=True)
     unigram, bigram = count_model_bpb(tokenizer.get_vocab_size())
     report = {"of": fingerprint(), "rows": rows, "unigram_bpb": unigram, "bigram_bpb": bigram}
     report["cuts"] = validation_cuts(rows["val"])
     report["files"] = {path.name: path.stat().st_size for path in prepared_files()}
-    write_whole(done, json.dumps(report, indent=1).encode())
+    write_whole(done, [json.dumps(report, indent=1).encode()])
 
 
 if __name__ == "__main__":
