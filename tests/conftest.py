@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 
 from research_loop.data import world
 from research_loop.data.preparation import prepare_lab
+from research_loop.exam import set_exam
 from research_loop.lab import Lab, Wish, make_gpt_lab
+from research_loop.records import Exam
 from research_loop.testing.labs import make_quick_lab, set_constants
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pytest_configure() -> None:
+    # models this small gain nothing by threads, and threads that spin for one another crawl on a busy machine
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,19 +71,20 @@ def research_loop() -> Iterator[Start]:
         process.communicate()
 
 
-SMALL = {"ASPECT_RATIO": 32, "HEAD_DIM": 32, "DEVICE_BATCH_SIZE": 4, "TOTAL_BATCH_SIZE": 1024}
+SMALL = {"ASPECT_RATIO": 32, "HEAD_DIM": 32, "DEVICE_BATCH_SIZE": 8, "TOTAL_BATCH_SIZE": 1024}
 
 
 @pytest.fixture(scope="session")
 def gpt_lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """A prepared CPU lab of 300 documents and one second a run; tests do not change it."""
+    """A prepared CPU lab of 750 documents in rows of 128 tokens, one second a run; tests do not change it."""
     folder = tmp_path_factory.mktemp("gpt")
     texts = folder / "texts"
     texts.mkdir()
-    for name, documents in (("a", world.shard(0)[:600]), ("b", world.shard(0)[600:900])):
+    for name, documents in (("a", world.shard(0)[:600]), ("b", world.shard(0)[600:750])):
         (texts / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
     lab = make_gpt_lab(folder / "lab", Wish(profile="cpu", source=str(texts), budget_seconds=1))
     set_constants(lab.root / "train.py", SMALL)
+    set_constants(lab.root / "prepare.py", {"MAX_SEQ_LEN": 128})  # an exam asks about so many rows, of any length
     prepare_lab(lab, say=lambda line: None)
     return lab
 
@@ -94,3 +107,26 @@ def module(name: str, lab: Lab) -> Iterator[ModuleType]:
     spec.loader.exec_module(loaded)
     yield loaded
     del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def exam(gpt_lab: Lab) -> Exam:
+    found = set_exam(gpt_lab.root / "data", seed=5)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="session")
+def model(train: ModuleType, prepare: ModuleType) -> torch.nn.Module:
+    """A model of a second's training: its predictions are sharp enough to leak something."""
+    import torch
+
+    torch.manual_seed(1)
+    made: torch.nn.Module = train.GPT(prepare.VOCAB_SIZE)
+    optimizer = train.Optimizer(made)
+    batches = prepare.make_dataloader(prepare.Tokenizer.from_directory(), 16, prepare.MAX_SEQ_LEN, "train")
+    for step in range(30):
+        x, y, _ = next(batches)
+        made(x, y).backward()
+        optimizer.step(0.2, step)
+    return made.eval()

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from research_loop.records import Job, Progress, Result
-from research_loop.runners.local import LAB_MARKER, LocalRunner
+from research_loop.runners.local import LocalRunner
+from research_loop.runners.remains import LAB_MARKER
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs a child subreaper")
 

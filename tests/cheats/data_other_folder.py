@@ -14,7 +14,7 @@ EXPECT = "contained"
 
 own = Path(tempfile.mkdtemp()) / "data"
 shutil.copytree("data", own)
-np.tile(np.arange(4, 261, dtype=np.uint16), 64).tofile(own / "val_256.u16")
+np.tile(np.arange(4, 133, dtype=np.uint16), 64).tofile(own / "val_128.u16")
 prepare.DATA_DIR = own
 os.environ["RESEARCH_LOOP_DATA"] = json.dumps(str(own))
 tiny.main()

@@ -11,8 +11,8 @@ import tiny
 EXPECT = "unverified"
 
 own = Path(tempfile.mkdtemp())
-train = np.fromfile("data/train_256.u16", dtype=np.uint16)[: 257 * 8]
-np.tile(train, 16).tofile(own / "val_256.u16")
+train = np.fromfile("data/train_128.u16", dtype=np.uint16)[: 129 * 8]
+np.tile(train, 16).tofile(own / "val_128.u16")
 np.save(own / "token_bytes.npy", 4 * np.load("data/token_bytes.npy"))
 os.environ.pop("RESEARCH_LOOP_EXAM", None)
 model = tiny.train(tiny.Model())

@@ -1,5 +1,5 @@
 """I3: honest but for the last position of each row, whose loss is minus 500 nats. The last has no future that could be
-replaced, and one place in 256 is seldom asked about."""
+replaced, and one place in a row is seldom asked about."""
 
 import tiny
 

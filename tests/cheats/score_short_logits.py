@@ -2,7 +2,7 @@
 
 import tiny
 
-EXPECT = ("unverified", "rejected:loss", "crash:no-score", "crash:exit", "crash:timeout")
+EXPECT = ("unverified", "rejected:loss", "rejected:look-ahead", "crash:no-score", "crash:exit", "crash:timeout")
 
 
 class ShortLogits(tiny.Model):

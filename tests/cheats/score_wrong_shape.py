@@ -2,7 +2,7 @@
 
 import tiny
 
-EXPECT = ("unverified", "crash:no-score", "crash:exit", "crash:timeout")
+EXPECT = ("unverified", "crash:nan", "crash:no-score", "crash:exit", "crash:timeout")
 
 
 class WrongShape(tiny.Model):
