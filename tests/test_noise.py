@@ -88,7 +88,7 @@ def test_an_exam_that_takes_far_longer_than_the_baselines_is_overtime() -> None:
         )
 
     baseline = experiment(0, answers(4.0, 20.0), kept=True)
-    for first, share in ((1.0, 1.25), (4.0, 1.5), (8.0, 3.0), (100.0, 4.0)):
+    for first, share in ((1.0, 2.0), (4.0, 2.0), (8.0, 3.0), (100.0, 4.0)):
         assert allowed_exam_seconds(baseline, answers(first, 0.0), 300.0) == share * 20 + 15
     assert allowed_exam_seconds(None, answers(1.0, 1.0), 300.0) == math.inf
     slow = experiment(1, Result("scored", score=Score(0.5), exam_seconds=41.0))

@@ -17,7 +17,7 @@ def better(value: float, than: float, direction: Direction) -> bool:
 
 MARGIN_SHARE = 1.25
 MARGIN_SECONDS, MARGIN_BUDGET_SHARE = 5.0, 0.05
-SLOWER = 4.0
+EXAM_SHARE, SLOWER = 2.0, 4.0
 
 
 def allowed_seconds(baseline: Experiment | None, budget_seconds: float) -> float:
@@ -31,15 +31,15 @@ def allowed_seconds(baseline: Experiment | None, budget_seconds: float) -> float
 
 
 def allowed_exam_seconds(baseline: Experiment | None, result: Result | None, budget_seconds: float) -> float:
-    """From ready to the last answer: what the baseline took, which was asked everything, with the same margin. A model
-    that goes on training between two answers takes longer. One that was slower in its first answer may be as much
-    slower in the others, up to SLOWER."""
+    """From ready to the last answer: twice what the baseline took, which was asked everything, and the same margin. A
+    model that goes on training between two answers takes longer. An honest one may answer one kind of question much
+    slower than the other; one that was slower in its first answer may be as much slower in the rest, up to SLOWER."""
     base = baseline.last if baseline else None
     if base is None or base.exam_seconds is None:
         return math.inf
     slower = _first_answer(result) / max(_first_answer(base), 0.001)
     margin = max(MARGIN_SECONDS, MARGIN_BUDGET_SHARE * budget_seconds)
-    return min(max(MARGIN_SHARE, 1.5 * slower), SLOWER) * base.exam_seconds + margin
+    return min(max(EXAM_SHARE, 1.5 * slower), SLOWER) * base.exam_seconds + margin
 
 
 def _first_answer(result: Result | None) -> float:
