@@ -8,7 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from research_loop.doctor import Probe, examine, table
+from conftest import Start
+from research_loop import doctor
+from research_loop.doctor import Probe, check_up, examine, table
+from research_loop.lab import CONFIG, Lab
 from research_loop.sandbox import SandboxError, choose
 from runs import linux
 
@@ -61,3 +64,31 @@ def test_the_table_names_what_did_not_hold_and_its_cure() -> None:
         "            -> do this",
         "1 of 2 held",
     ]
+
+
+def test_a_sandbox_is_examined_with_the_gpu_that_a_run_would_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(doctor, "first_gpu", lambda: 0)
+    monkeypatch.setattr(doctor, "NEEDED", [attempt for attempt in doctor.NEEDED if attempt.name == "train with torch"])
+    monkeypatch.setattr(doctor, "HOSTILE", ())
+    check_up("none", None, said.append)
+    (line,) = [line for line in said[0].splitlines() if "train with torch" in line]
+    assert "on cpu" not in line, "it asks for CUDA, be there any or not"
+
+
+def test_the_sandbox_is_the_labs_own_where_none_is_named(research_loop: Start, lab: Lab, tmp_path: Path) -> None:
+    config = lab.root / CONFIG
+    config.write_text(config.read_text().replace("[task]", '[task]\nsandbox = "bubblewrap"'))
+    process = research_loop("doctor", lab.root, env={**os.environ, "PATH": str(tmp_path)})
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error.split(": ")[1:3]) == (1, ["sandbox bubblewrap", "not installed"])
+
+
+@pytest.mark.parametrize("said_by", ["option", "lab"])
+def test_no_cheat_is_run_without_a_sandbox(research_loop: Start, lab: Lab, said_by: str, tmp_path: Path) -> None:
+    assert lab.config.sandbox == "none"
+    option = ["--sandbox", "none"] if said_by == "option" else []
+    process = research_loop("doctor", lab.root if not option else tmp_path, "--cheats", *option)
+    said, error = process.communicate(timeout=60)
+    assert (process.returncode, said) == (1, "") and error.startswith("research-loop: sandbox none: the cheats")
+    assert error.count("\n") == 1

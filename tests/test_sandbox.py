@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from research_loop import sandbox
+from research_loop.files import remove_tree
 from research_loop.runners.local import LocalRunner
 from research_loop.runners.remains import LAB_MARKER
 from research_loop.sandbox import Backend, SandboxError, Spec, choose, scratch_of
@@ -27,7 +25,13 @@ from research_loop.sandbox_launch import own_group
 from runs import DAEMONS, finish, first_line, harness, linux, make_job, marked, until
 
 pytestmark = linux
-SOURCE = Path(sandbox.__file__).parent
+
+
+def working(name: str) -> Backend:
+    try:
+        return choose(name)
+    except SandboxError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(params=["bubblewrap", "landlock"])
@@ -178,6 +182,12 @@ def test_scratch_is_bounded_and_nothing_else_can_be_written(folder: Path) -> Non
     assert all(code in ("EROFS", "EACCES", "ENOENT") and i == 0 for code, i in others)
 
 
+def test_roots_switches_in_proc_are_read_only(folder: Path) -> None:
+    names = [path for path in ("/proc/sys", "/proc/driver") if Path(path).exists()]
+    code = "import json, os, sys; print(json.dumps([os.statvfs(path).f_flag & 1 for path in sys.argv[1:]]))"
+    assert inside(working("bubblewrap"), folder, code, *names) == [1] * len(names)
+
+
 def test_a_missing_path_is_said_before_the_run(backend: Backend, folder: Path) -> None:
     with pytest.raises(SandboxError, match="gone: a run is to see it"):
         backend.wrap(["true"], Spec(folder, (folder / "gone",)), {})
@@ -221,6 +231,78 @@ def test_root_is_bounded_by_a_group_and_ended_groups_are_removed(folder: Path) -
     inside(working("bubblewrap"), folder, "print(1)")
     groups = list(Path("/sys/fs/cgroup").glob("**/research-loop.*"))
     assert len([g for g in groups if not psutil.pid_exists(int(g.suffix[1:]))]) <= 1
+
+
+def test_libraries_go_on_that_copy_modes_and_times(backend: Backend, folder: Path) -> None:
+    code = """
+        import json, os, shutil, tempfile
+        with tempfile.TemporaryDirectory() as place:
+            shutil.copy2("train.py", place)
+            os.chmod(place, 0o755)
+            shutil.copytree(place, place + "/copy")
+            print(json.dumps(os.path.getsize(place + "/copy/train.py")))
+    """
+    (folder / "train.py").write_text("12345")
+    assert inside(backend, folder, code) == 5
+
+
+def test_nothing_of_a_file_that_is_only_to_be_read_can_be_changed(backend: Backend, folder: Path) -> None:
+    """Its modes, times, attributes and flags would be there for the next run to read."""
+    code = """
+        import fcntl, json, os
+        def attempt(action, *words):
+            try:
+                action(*words)
+            except OSError:
+                pass
+        before = os.stat("train.py")
+        file = os.open("train.py", os.O_RDONLY)
+        for name in ("train.py", file):
+            attempt(os.chmod, name, 0)
+            attempt(os.utime, name, (1, 1))
+            attempt(os.chown, name, 1, 1)
+            attempt(os.setxattr, name, "user.left", b"1")
+        attempt(os.truncate, "train.py", 0)
+        attempt(fcntl.ioctl, file, 0x40086602, (0x40).to_bytes(8, "little"))
+        after = os.stat("train.py")
+        flags = int.from_bytes(fcntl.ioctl(file, 0x80086601, bytes(8)), "little") & 0x40
+        same = [getattr(before, n) == getattr(after, n) for n in ("st_mode", "st_mtime", "st_uid", "st_size")]
+        print(json.dumps([*same, os.listxattr(file), flags]))
+    """
+    (folder / "train.py").write_text("1")
+    assert inside(backend, folder, code) == [True, True, True, True, [], 0]
+
+
+def test_a_device_of_the_machine_keeps_its_modes_and_times(backend: Backend, folder: Path) -> None:
+    before = Path("/dev/full").stat()
+    code = """
+        import json, os
+        for action, value in ((os.utime, (5, 5)), (os.chmod, 0o646)):
+            try:
+                action("/dev/full", value)
+            except OSError:
+                pass
+        print(1)
+    """
+    inside(backend, folder, code)
+    after = Path("/dev/full").stat()
+    assert (after.st_mode, after.st_mtime) == (before.st_mode, before.st_mtime)
+
+
+def test_folders_of_any_depth_do_not_stop_the_next_run(folder: Path) -> None:
+    code = """
+        import os
+        os.chdir(os.environ["TMPDIR"])
+        print(len(os.listdir()))
+        for _ in range(3000):
+            os.mkdir("deep")
+            os.chdir("deep")
+    """
+    landlock = working("landlock")
+    try:
+        assert inside(landlock, folder, code) == inside(landlock, folder, code) == 0
+    finally:
+        remove_tree(scratch_of(folder))  # pytest could not
 
 
 # ---------------------------------------------------------------------------------------------- through the runner
@@ -284,84 +366,6 @@ def test_a_killed_keeper_or_harness_takes_the_namespace_along(folder: Path, who:
     finally:
         other.kill()
         other.communicate()
-
-
-# ---------------------------------------------------------------------------------------------------------- choose
-
-
-def working(name: str) -> Backend:
-    try:
-        return choose(name)
-    except SandboxError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def forgetful() -> Iterator[None]:
-    """What was found out of the machine is found out again, before and after."""
-    caches = (sandbox._trouble, sandbox.bubblewrap_version)
-    for cache in caches:
-        cache.cache_clear()
-    yield
-    for cache in caches:
-        cache.cache_clear()
-
-
-def test_auto_takes_the_first_that_works(forgetful: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    best = working("bubblewrap")
-    assert choose() is best
-    for cache in (sandbox._trouble, sandbox.bubblewrap_version):
-        cache.cache_clear()
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SandboxError, match="sandbox bubblewrap: not installed: `apt install bubblewrap`"):
-        choose("bubblewrap")
-    assert choose().name == "landlock"
-
-
-def test_a_bubblewrap_that_does_not_work_is_not_taken(
-    forgetful: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    broken = tmp_path / "bwrap"
-    broken.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
-    broken.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(SandboxError, match=r"setting up uid map: Permission denied: .*(name spaces|AppArmor)"):
-        choose("bubblewrap")
-
-
-def test_one_that_contains_nothing_is_not_taken(
-    forgetful: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    leaky = tmp_path / "bwrap"
-    leaky.write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n')
-    leaky.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(SandboxError, match="leaks"):
-        choose("bubblewrap")
-
-
-def test_an_unknown_backend_is_refused_and_none_only_when_named() -> None:
-    assert choose("none").name == "none"
-    with pytest.raises(SandboxError, match="firejail: no such backend: auto, bubblewrap, landlock, none"):
-        choose("firejail")
-
-
-@pytest.mark.parametrize("name", ["bubblewrap", "landlock"])
-def test_it_works_for_an_ordinary_user(name: str) -> None:
-    working(name)
-    python = shutil.which("python3", path="/usr/bin:/usr/local/bin")
-    if os.getuid() != 0 or python is None:
-        pytest.skip("only root can become another, and needs a Python that all may read")
-    with tempfile.TemporaryDirectory() as place:
-        Path(place).chmod(0o755)
-        shutil.copytree(SOURCE, Path(place, "research_loop"))
-        code = f"from research_loop.sandbox import choose; import os; print(choose({name!r}).name, os.getuid())"
-        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": place}
-        done = subprocess.run([python, "-c", code], env=environment, user=65534, group=65534, extra_groups=[],
-                              capture_output=True, text=True, cwd="/")  # fmt: skip
-    if "SyntaxError" in done.stderr or "ImportError" in done.stderr:
-        pytest.skip("that Python is older than 3.11")
-    assert done.stdout.split() == [name, "65534"], done.stderr
 
 
 def test_the_scratch_folder_is_beside_the_runs_own(folder: Path) -> None:

@@ -47,6 +47,10 @@ def test_the_filter_refuses_what_it_should_and_nothing_else(machine: str) -> Non
 
         assert {answer(name) for name in numbers if name in seccomp.CALLS} == {EPERM}
         assert {answer(name) for name in seccomp.ABSENT} == {ENOSYS}
+        apart, pretended = (seccomp.ALLOW, seccomp.ALLOW) if isolated else (EPERM, seccomp.ERRNO)
+        assert {answer(name) for name in numbers if name in seccomp.SHARED} == {apart}
+        assert {answer(name) for name in numbers if name in seccomp.PRETENDED} == {pretended}
+        assert {answer("ioctl", 3, flags) for flags in seccomp.FILE_FLAGS} == {apart}
         assert answer("clone", 0x3D0F00) == seccomp.ALLOW, "a thread"
         assert answer("clone", 0x10000011) == answer("clone", 0x20000 | 17) == EPERM
         assert answer("ioctl", 0, 0x5412) == answer("ioctl", 0, (1 << 32) | 0x541C) == EPERM
@@ -64,6 +68,12 @@ def test_the_filter_refuses_what_it_should_and_nothing_else(machine: str) -> Non
         others = [number for number in range(470) if number not in named]
         assert {judged(program, architecture, number) for number in others} == {seccomp.ALLOW}
         assert judged(program, 0x40000003, 1) == seccomp.KILL, "32-bit calls have other numbers"
+
+
+def test_root_changes_no_modes_and_times_even_where_it_is_isolated() -> None:
+    numbers, program = seccomp.numbers("x86_64"), seccomp.program(True, "x86_64", root=True)
+    judgements = {name: judged(program, 0xC000003E, numbers[name]) for name in ("fchmodat", "utimensat", "shmget")}
+    assert judgements == {"fchmodat": seccomp.ERRNO, "utimensat": seccomp.ERRNO, "shmget": seccomp.ALLOW}
 
 
 def test_the_second_interface_of_x86_is_closed() -> None:

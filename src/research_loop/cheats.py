@@ -22,8 +22,8 @@ from research_loop import edits
 from research_loop.aftermath import Seal, Witness, left_behind, prey
 from research_loop.data import world
 from research_loop.data.preparation import prepare_lab
-from research_loop.errors import ConfigError, LabError, ProposalError, ResearchLoopError
-from research_loop.files import write_whole
+from research_loop.errors import ConfigError, LabError, ProposalError, ResearchLoopError, SandboxError
+from research_loop.files import remove_tree, write_whole
 from research_loop.lab import CONFIG, Lab, Wish, make_gpt_lab, open_lab
 from research_loop.loop import ensure_baseline
 from research_loop.plain import plain
@@ -80,8 +80,10 @@ class Trial:
 def check_up(sandbox: str, say: Callable[[str], None]) -> bool:
     """Runs the whole corpus in a temporary folder, a line a cheat, and says what did not hold; whether all did.
 
-    Raises SandboxError, before anything is made, for a sandbox that does not work here.
+    Raises SandboxError, before anything is made, for a sandbox that does not work here, and for none at all.
     """
+    if sandbox == "none":
+        raise SandboxError("sandbox none: the cheats would do what they try: name another with --sandbox")
     folder = find_corpus()
     choose(sandbox)
     with tempfile.TemporaryDirectory(prefix="research-loop-") as place:
@@ -174,7 +176,7 @@ def _set(lab: Lab, sandbox: str) -> None:
     config = (lab.root / CONFIG).read_text()
     for old, new in {
         'locked = ["prepare.py"]': 'locked = ["prepare.py", "spy.py", "tiny.py"]',
-        'sandbox = "auto"': f'sandbox = "{sandbox}"',
+        'sandbox = "auto"': f'sandbox = "{sandbox}"\nnoise = "none"',
         f"limit_seconds = {lab.config.limit_seconds:g}": f"limit_seconds = {LIMIT_SECONDS}",
     }.items():
         assert old in config
@@ -209,7 +211,7 @@ class Bench:
         except ResearchLoopError as error:
             seen, detail = "error", str(error)
         troubles = [*before.troubles(lab, cheat.runs), *left_behind(lab, witness.mark)]
-        shutil.rmtree(root, ignore_errors=True)
+        remove_tree(root)
         held = seen in cheat.expected and not troubles
         words = "; ".join([*troubles, *([detail] if detail else [])])
         return Trial(cheat.name, cheat.expected, seen, held, time.monotonic() - began, plain(words))

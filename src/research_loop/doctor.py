@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import py_compile
-import shutil
 import socket
 import subprocess
 import sys
@@ -28,7 +27,9 @@ from pathlib import Path
 import psutil
 
 from research_loop import seccomp
-from research_loop.doctor_probes import HOSTILE, LEAVE, NEEDED, Attempt
+from research_loop.doctor_probes import HOSTILE, NEEDED, Attempt
+from research_loop.files import remove_tree
+from research_loop.gpus import first_gpu
 from research_loop.records import Job
 from research_loop.runners.local import LocalRunner
 from research_loop.runners.remains import RUN_MARKER
@@ -73,10 +74,13 @@ class Scene:
 
 
 def check_up(sandbox: str, lab_folder: Path | None, say: Callable[[str], None]) -> bool:
-    """Probes a sandbox by its name, from a lab's folder or an empty one, and says the table; whether all held."""
+    """Probes a sandbox by its name, from a lab's folder or an empty one, and says the table; whether all held.
+
+    With the GPU that a lab's runs would get here. Raises SandboxError for one that does not work here.
+    """
     backend = choose(sandbox)
     with tempfile.TemporaryDirectory() as place:
-        probes = examine(backend, lab_folder or Path(place))
+        probes = examine(backend, lab_folder or Path(place), first_gpu())
     say(f"{backend.name}:\n{table(probes)}")
     return all(probe.held for probe in probes)
 
@@ -107,8 +111,8 @@ def table(probes: list[Probe]) -> str:
 
 
 def _probe(backend: Backend, scene: Scene, attempt: Attempt, gpu: int | None) -> Probe:
-    if attempt.name == "find what an earlier run left":
-        _inside(backend, scene, Attempt("", LEAVE), gpu)
+    if attempt.before:
+        _inside(backend, scene, Attempt("", attempt.before), gpu)
     done, seen = _inside(backend, scene, attempt, gpu)
     if attempt.name == "kill a process of this user":
         done, seen = (False, seen) if scene.victim.poll() is None else (True, "it is dead")
@@ -192,7 +196,7 @@ def _scene(lab_folder: Path, gpu: int | None) -> Iterator[Scene]:
     state = lab_folder / ".research-loop"
     with contextlib.ExitStack() as last:
         place = Path(tempfile.mkdtemp(prefix="doctor-", dir=state if state.is_dir() else lab_folder))
-        last.callback(shutil.rmtree, place, ignore_errors=True)
+        last.callback(remove_tree, place)
         short = Path(last.enter_context(tempfile.TemporaryDirectory(prefix="rl-")))  # a socket's path has 107 bytes
         token = uuid.uuid4().hex
         victim = _victim(token, last)
@@ -296,4 +300,4 @@ def _remove_left(run: Path) -> None:
     """What the attempts left outside of the scene, where nothing kept them from it."""
     for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
         Path(folder, "doctor-left").unlink(missing_ok=True)
-    shutil.rmtree(scratch_of(run), ignore_errors=True)
+    remove_tree(scratch_of(run))

@@ -31,13 +31,31 @@ finally:
         if name.startswith('doctor-fill'):
             os.unlink(os.path.join({folder}, name))
 """
+LEAVE = """
+for folder in (os.environ['TMPDIR'], '/tmp', '/var/tmp', '/dev/shm', '.'):
+    try:
+        open(os.path.join(folder, 'doctor-left'), 'x').close()
+    except OSError:
+        continue
+return 'left something'
+"""
+SEGMENT = CALL + "key = int(t['token'][:7], 16)\n"
+CHANGE = """
+before = os.stat('train.py')
+{change}
+after = os.stat('train.py')
+if (before.st_mode, before.st_mtime) == (after.st_mode, after.st_mtime):
+    raise PermissionError('nothing was changed')
+return 'changed those of train.py'
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One thing tried. `forbidden`: it is to be refused, otherwise it has to work. `root`: the cure where root runs it.
 
-    `roomy` gives it the limits of a real run instead of narrow ones; `environment` is what it would be passed on.
+    `roomy` gives it the limits of a real run instead of narrow ones; `environment` is what it would be passed on;
+    `before` is what a run before it does.
     """
 
     name: str
@@ -46,6 +64,7 @@ class Attempt:
     environment: dict[str, str] = field(default_factory=dict)
     roomy: bool = False
     root: str = ""
+    before: str = ""
 
 
 ROOT_COUNTS = "run research-loop as an ordinary user: Linux counts no processes for root"
@@ -89,7 +108,7 @@ raise PermissionError('nowhere')
     Attempt(
         "change the kernel's settings",
         """
-settings = ('sys/kernel/core_pattern', 'sys/vm/drop_caches', 'sysrq-trigger', 'irq/default_smp_affinity', 'mtrr')
+settings = ('sys/kernel/core_pattern', 'driver/nvidia/suspend', 'sysrq-trigger', 'irq/default_smp_affinity', 'mtrr')
 for path in (*['/proc/' + name for name in settings], '/sys/kernel/mm/transparent_hugepage/enabled'):
     try:
         os.close(os.open(path, os.O_WRONLY))
@@ -99,6 +118,9 @@ for path in (*['/proc/' + name for name in settings], '/sys/kernel/mm/transparen
 raise PermissionError('none of them')
 """,
     ),
+    Attempt("cut off a file by its name", "os.truncate('train.py', 0); return 'could cut train.py off'"),
+    Attempt("change a file's modes", CHANGE.format(change="os.chmod('train.py', 0o604)")),
+    Attempt("leave a mark in a file's times", CHANGE.format(change="os.utime('train.py', (1, 1))")),
     Attempt("fill its /tmp", FILL.format(folder="os.environ['TMPDIR']")),
     Attempt("fill /dev/shm", FILL.format(folder="'/dev/shm'")),
 )
@@ -308,6 +330,19 @@ if found:
     return 'found it in ' + found[0]
 raise FileNotFoundError('nothing')
 """,
+        before=LEAVE,
+    ),
+    Attempt(
+        "find an earlier run's shared memory",
+        SEGMENT
+        + """
+number = call('shmget', key, 0, 0)
+if number < 0:
+    raise FileNotFoundError('nothing')
+call('shmctl', number, 0, 0)
+return 'found it'
+""",
+        before=SEGMENT + "return 'left %d' % call('shmget', key, 4096, 0o1600)",
     ),
     Attempt(
         "use another GPU",
@@ -320,15 +355,6 @@ raise FileNotFoundError('there is none')
 """,
     ),
 )
-
-LEAVE = """
-for folder in (os.environ['TMPDIR'], '/tmp', '/var/tmp', '/dev/shm', '.'):
-    try:
-        open(os.path.join(folder, 'doctor-left'), 'x').close()
-    except OSError:
-        continue
-return 'left something'
-"""
 
 NEEDED = (
     Attempt("read its folder", "open('train.py').close(); return 'could'", forbidden=False),

@@ -25,6 +25,7 @@ from typing import Protocol
 
 from research_loop import seccomp
 from research_loop.errors import SandboxError
+from research_loop.files import remove_tree
 from research_loop.sandbox_launch import FILTER
 
 LAUNCHER = Path(__file__).with_name("sandbox_launch.py")
@@ -37,7 +38,7 @@ MODPROBE = Path("/usr/bin/nvidia-modprobe")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 PROC = ("cpuinfo", "meminfo", "stat", "loadavg", "filesystems", "devices", "modules", "sys", "driver")
 """What a program looks up in /proc beside itself; the other processes are not among it."""
-KERNEL_SETTINGS = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "asound")
+KERNEL_SETTINGS = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "asound", "driver")
 """In /proc, and root's to write even without any capability: with /proc/sys/kernel/core_pattern goes the machine."""
 CACHES = ".caches"
 """Where a run's compilers keep what they made, in its scratch folder."""
@@ -108,7 +109,7 @@ class Bubblewrap:
 class Landlock:
     """File, TCP and signal rights given up by the process itself; seccomp for sockets and the rest.
 
-    The run writes to `scratch_of(folder)`, which is emptied at the next start of the same run and otherwise the
+    The run writes to `scratch_of(folder)`, of which `wrap` removes what an earlier run left there; otherwise it is the
     caller's to remove. Sizes are bounded a file (no sum), /dev/shm is closed, and processes are counted per user.
     Caches are not passed on: Triton's hold the paths they were made at, and every run has another scratch folder.
     """
@@ -117,6 +118,7 @@ class Landlock:
 
     def wrap(self, command: Sequence[str], spec: Spec, environment: Mapping[str, str]) -> Started:
         scratch = scratch_of(spec.folder)
+        remove_tree(scratch)
         proc = _present(f"/proc/{name}" for name in PROC)
         listed, files = _uncached(spec.folder)
         readable = [*_present(SYSTEM), *_settings(), Path("/sys"), *proc, *_python(), *_needed(spec), *files]
@@ -318,7 +320,7 @@ def bubblewrap_version() -> tuple[int, int] | None:
 
 
 def _filter(isolated: bool) -> str:
-    return base64.b64encode(seccomp.program(isolated)).decode()
+    return base64.b64encode(seccomp.program(isolated, root=os.getuid() == 0)).decode()
 
 
 def _launch(plan: Mapping[str, object], command: Sequence[str]) -> tuple[str, ...]:
@@ -378,8 +380,8 @@ def cure_of(trouble: str) -> str:
         return "it does not contain; please report this with the output of `research-loop doctor`"
     if "Unknown option" in trouble:
         return "install bubblewrap 0.8 or later"
-    if "Function not implemented" in trouble or "Operation not supported" in trouble:
-        return "needs Linux 5.13 or later with Landlock switched on (`lsm=landlock,...` on the kernel's command line)"
+    if any(words in trouble for words in ("cannot stop truncation", "not implemented", "not supported")):
+        return "needs Linux 6.2 or later with Landlock switched on (`lsm=landlock,...` on the kernel's command line)"
     if restricted.exists() and restricted.read_text().strip() == "1":
         return (
             "AppArmor refuses user name spaces (Ubuntu 24.04 and later): `sudo apt install apparmor-profiles && "

@@ -15,7 +15,6 @@ import ctypes
 import json
 import os
 import resource
-import shutil
 import struct
 import sys
 from typing import Any
@@ -27,6 +26,8 @@ GROUP = "research-loop."
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 """Numbers of Landlock's system calls, the same on every architecture."""
 GET_VERSION, PATH_BENEATH = 1, 1
+OLDEST = 3
+"""Landlock's version of Linux 6.2: the ones before let a process cut off files that it may not open."""
 PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 22, 24, 38
 FILTER_MODE = 2
 
@@ -65,9 +66,17 @@ def checked(answer: int) -> int:
     return answer
 
 
+def version() -> int:
+    """Landlock's; OSError where it is too old to hold."""
+    abi = call(CREATE_RULESET, None, 0, GET_VERSION)
+    if abi < OLDEST:
+        raise OSError(f"version {abi} of Landlock cannot stop truncation")
+    return abi
+
+
 def rights_of(abi: int) -> int:
     """Every file-system right that this kernel's Landlock can take away."""
-    return (1 << (13 + (abi >= 2) + (abi >= 3) + (abi >= 5))) - 1
+    return (1 << (15 + (abi >= 5))) - 1
 
 
 def ruleset(abi: int) -> int:
@@ -87,7 +96,7 @@ def allow(rules: int, path: str, rights: int) -> int:
 
 def close_files(plan: dict[str, Any]) -> None:
     """Take every right on files away from this process and all its children but those that the plan names."""
-    abi = call(CREATE_RULESET, None, 0, GET_VERSION)
+    abi = version()
     rules = ruleset(abi)
     for kind, rights in RIGHTS.items():
         for path in plan[kind]:
@@ -183,15 +192,9 @@ def write(path: str, value: object) -> None:
         file.write(str(value))
 
 
-def fresh(folder: str) -> None:
-    """An empty folder that only this user can enter, whatever lay there before."""
-    shutil.rmtree(folder, ignore_errors=True)
-    os.mkdir(folder, 0o700)  # noqa: PTH102
-
-
 def contain(plan: dict[str, Any], program: bytes) -> None:
     """Landlock, then seccomp: its filter would refuse nothing that comes before it."""
-    fresh(plan["scratch"])
+    os.mkdir(plan["scratch"], 0o700)  # noqa: PTH102
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     if os.geteuid() == 0:
         drop_capabilities()

@@ -24,6 +24,8 @@ NEW_NAMESPACES = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
 TERMINAL_INPUT = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX type into the terminal of whoever started us."""
+FILE_FLAGS = (0x40086602, 0x401C5820)
+"""FS_IOC_SETFLAGS and FS_IOC_FSSETXATTR need no more than an owner's descriptor for reading."""
 FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
 """Contained by a network name space; AF_VSOCK, for one, is not."""
 
@@ -100,6 +102,51 @@ ABSENT: dict[str, tuple[int | None, int | None]] = {
 }
 """Refused with ENOSYS, as on a kernel without them, so that libraries take their other way."""
 
+SHARED: dict[str, tuple[int | None, int | None]] = {
+    # System V IPC and message queues: they outlive who made them
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "semctl": (66, 191),
+    "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    # what Landlock has no right for
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "setxattrat": (463, 463),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
+}
+"""Refused with EPERM where no name spaces of the run's own are around it: its files, its IPC."""
+
+PRETENDED: dict[str, tuple[int | None, int | None]] = {
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+}
+"""There, and for root, answered with success and not done: no right is asked of a file's owner, and libraries copy the
+modes and times of files that they made."""
+
 BY_ARGUMENT = {
     "clone": (56, 220),
     "ioctl": (16, 29),
@@ -110,25 +157,27 @@ BY_ARGUMENT = {
 }
 UNCONNECTED = 0b1010
 """Set in the type of every socket that sends without being connected (datagram, raw, packet)."""
+TABLES = {**CALLS, **ABSENT, **SHARED, **PRETENDED, **BY_ARGUMENT}
 
 
 def supported(machine: str | None = None) -> bool:
     return (machine or platform.machine()) in AUDIT_ARCHITECTURE
 
 
-def program(isolated: bool, machine: str | None = None) -> bytes:
+def program(isolated: bool, machine: str | None = None, *, root: bool = False) -> bytes:
     """The filter as an array of `struct sock_filter`, for x86_64 or aarch64 (default: this machine).
 
     `isolated` says whether name spaces are around the run. Without them no other right stands between it and the
-    sockets of this machine: it gets local ones that have to be connected (CUDA opens one and leaves it), and connects
-    none. Raises ValueError on another architecture.
+    sockets, the IPC and the modes and times of files of this machine: of sockets it gets local ones that have to be
+    connected (CUDA opens one and leaves it), and connects none. `root` says that the run is root's, whose are the
+    device nodes and the files of /proc in any name space. Raises ValueError on another architecture.
     """
     machine = machine or platform.machine()
     code = [_load(ARCHITECTURE_AT), _jump(EQUAL, AUDIT_ARCHITECTURE[machine], 1, 0), _return(KILL), _load(NUMBER_AT)]
     if machine == "x86_64":
         code += [_jump(AT_LEAST, X32, 0, 1), _refuse(errno.ENOSYS)]
     for name, number in numbers(machine).items():
-        body = _body(name, isolated)
+        body = _body(name, isolated, root)
         code += [_jump(EQUAL, number, 0, len(body)), *body]
     return b"".join([*code, _return(ALLOW)])
 
@@ -136,23 +185,25 @@ def program(isolated: bool, machine: str | None = None) -> bytes:
 def numbers(machine: str | None = None) -> dict[str, int]:
     """The calls that the filter looks at, by name, as far as the architecture has them."""
     column = list(AUDIT_ARCHITECTURE).index(machine or platform.machine())
-    calls = {name: call[column] for name, call in {**CALLS, **ABSENT, **BY_ARGUMENT}.items()}
+    calls = {name: call[column] for name, call in TABLES.items()}
     return {name: number for name, number in calls.items() if number is not None}
 
 
-def _body(name: str, isolated: bool) -> list[bytes]:
+def _body(name: str, isolated: bool, root: bool) -> list[bytes]:
     """What happens to a call of that name; ends in a return, so that a match never falls through."""
     if name in ABSENT:
         return [_refuse(errno.ENOSYS)]
     if name == "clone":
         return [_load_argument(0), _jump(ANY_BIT, NEW_NAMESPACES, 0, 1), _refuse(errno.EPERM), _return(ALLOW)]
     if name == "ioctl":
-        return _refuse_values(1, TERMINAL_INPUT)
+        return _refuse_values(1, TERMINAL_INPUT if isolated else TERMINAL_INPUT + FILE_FLAGS)
     if name == "prlimit64":
         return _allow_values(0, [0])
     if name == "socket" and isolated:
         return _allow_values(0, FAMILIES)
-    if name in ("socketpair", "connect") and isolated:
+    if name in PRETENDED:
+        return [_return(ALLOW) if isolated and not root else _refuse(0)]
+    if name in ("socketpair", "connect", *SHARED) and isolated:
         return [_return(ALLOW)]
     if name in ("socket", "socketpair"):
         connected = [_load_argument(1), _jump(ANY_BIT, UNCONNECTED, 0, 1), _refuse(errno.EPERM)]
