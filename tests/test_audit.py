@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import signal
 import subprocess
 import time
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import ttest_ind
 
-from research_loop.audit import report, run_audit
+from research_loop import cheats
+from research_loop.audit import _trouble, claim, compare_held, held_report, report, run_audit
 from research_loop.errors import LabError
 from research_loop.exam import set_exam
-from research_loop.lab import Lab
+from research_loop.lab import Lab, open_lab
 from research_loop.loop import Limits, ensure_baseline, run_loop
+from research_loop.noise import Direction
 from research_loop.proposers import load
-from research_loop.records import Proposal
+from research_loop.records import Audit, Experiment, Proposal, Result, Score, Verified
 from research_loop.runners.local import LocalRunner
 from research_loop.session import Session
 from research_loop.testing.labs import make_quick_lab
@@ -55,10 +63,12 @@ def test_an_audit_trains_both_anew_with_fresh_seeds_and_changes_nothing(tmp_path
     assert len({a.seed for a in audits}) == 6 and 42 not in {a.seed for a in audits}
     assert baseline.scores == tuple(a.result.score.value for a in audits[::2] if a.result.score)
     assert len(set(champion.scores)) == 3 and champion.mean < 1.02 < 1.5 <= baseline.mean
-    text = report(baseline, champion, "val_bpb")
-    assert f"champion (experiment 1): val_bpb {champion.mean:.6f}, standard deviation" in text
-    assert "difference -0.50" in text or "difference -0.49" in text
-    assert "own scores differ by -0.5" in text and "unverified" in text
+    text = report(baseline, champion, "val_bpb", "lower")
+    assert f"champion (experiment 1): val_bpb {champion.mean:.6f}, standard deviation {champion.deviation:.6f}" in text
+    assert f"baseline (experiment 0): val_bpb {baseline.mean:.6f}, standard deviation {baseline.deviation:.6f}" in text
+    assert text.count(", n 3, unverified") == 2 and f"difference {champion.mean - baseline.mean:+.6f}: p " in text
+    assert text.splitlines()[2].endswith(", significant") and "own scores differ by -0.5" in text
+    assert held_report(baseline, champion, lab) == ""
 
 
 def test_audits_survive_and_later_runs_go_on(tmp_path: Path) -> None:
@@ -81,11 +91,13 @@ def test_there_must_be_something_to_compare(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_score_ends_the_audit_in_one_line(tmp_path: Path) -> None:
-    lucky = 'if os.environ["RESEARCH_LOOP_SEED"] != "42":\n    raise SystemExit(3)\n'
+    lucky = 'if os.environ["RESEARCH_LOOP_SEED"] != "42":\n    raise SystemExit(print("seed of an audit") or 3)\n'
     lab = lab_with_champion(tmp_path / "lab", SEEDED.replace("DEPTH = 1", f"{lucky}DEPTH = 1"))
     with Session(lab, LocalRunner()) as session, pytest.raises(LabError) as caught:
         run_audit(session, 1, print)
     assert "experiment 0: its audit run got no score (exit: exit code 3" in str(caught.value)
+    log = Path(str(caught.value).rsplit(" is in ", 1)[1])
+    assert "seed of an audit" in log.read_text()
 
 
 def test_ctrl_c_twice_ends_an_audit_at_once_and_leaves_nothing(
@@ -100,6 +112,121 @@ def test_ctrl_c_twice_ends_an_audit_at_once_and_leaves_nothing(
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=20)
     assert process.returncode == 130 and "Traceback" not in out + error
+
+
+# ------------------------------------------------------------------------------------------------------------- words
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("baseline", "champion", "found"),
+    [
+        ((1.0, 1.002, 0.998), (0.98, 0.981, 0.979), "significant"),
+        ((1.0, 1.002, 0.998), (1.02, 1.021, 1.019), "not significant"),
+        ((1.0, 1.05, 0.95), (0.98, 0.99, 0.97), "not significant"),
+        ((1.0, 1.0, 1.0), (0.98, 0.981, 0.979), "significant"),
+        ((1.0, 1.02), (0.98, 0.981, 0.979, 0.98), "not significant"),
+    ],
+)
+@pytest.mark.parametrize("direction", ["lower", "higher"])
+def test_a_claim_is_welchs_test_one_sided(
+    baseline: tuple[float, ...], champion: tuple[float, ...], found: str, direction: Direction
+) -> None:
+    if direction == "higher":
+        baseline, champion = tuple(-x for x in baseline), tuple(-x for x in champion)
+    said = claim(baseline, champion, direction)
+    with warnings.catch_warnings(action="ignore"):
+        test = ttest_ind(champion, baseline, equal_var=False, alternative="less" if direction == "lower" else "greater")
+    assert said.startswith(f"p {test.pvalue:.2g} (Welch's t-test, one-sided), {found}")
+    assert (test.pvalue < 0.01) == (found == "significant") == said.endswith("significant")
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_a_spread_there_is_no_p() -> None:
+    for baseline, champion in (((1.0,), (0.9,)), ((1.0, 1.1, 0.9), (0.5,)), ((1.0,), (0.5, 0.6))):
+        assert claim(baseline, champion, "lower") == "no p, which takes two runs of each or more"
+    assert claim((1.0, 1.0), (0.9, 0.9), "lower") == "no p, since the runs of either do not differ at all"
+
+
+@pytest.mark.parametrize(
+    ("there", "promised", "words"),
+    [
+        (-0.3, -0.3, "the gain shows there, too"),
+        (0.0004, -0.3, "THE GAIN DOES NOT SHOW THERE"),
+        (0.1, -0.3, "THE GAIN DOES NOT SHOW THERE"),
+        (-0.1, -0.3, "ONLY PART OF THE GAIN SHOWS THERE"),
+        (0.0004, -0.01, "a gain so small does not show"),
+        (0.0004, 0.01, ""),
+    ],
+)
+def test_a_gain_that_is_not_there_on_text_never_sent_is_said(there: float, promised: float, words: str) -> None:
+    random = np.random.default_rng(0)
+    baseline = random.exponential(3.0, (160, 7))
+    noise = 0.3 * random.standard_normal(baseline.shape)
+    said = compare_held(baseline, baseline + there + noise - noise.mean(), promised)
+    error = noise.mean(1).std(ddof=1) / math.sqrt(160)
+    assert f"{there:+.4f} nats a token, standard error {error:.4f}; on the scored text {promised:+.4f}" in said
+    assert words in said if words else said.endswith("+0.0100")
+
+
+# ------------------------------------------------------------------------------------------------------------- exams
+
+
+@pytest.fixture(scope="module")
+def judged(gpt_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A GPT lab whose baseline hardly learns, and whose champion does; for longer, while there is a file "longer"."""
+    copy = Path(shutil.copytree(gpt_lab.root, tmp_path_factory.mktemp("judged") / "lab", symlinks=True))
+    shutil.rmtree(copy / ".research-loop", ignore_errors=True)
+    text = (copy / "lab.toml").read_text()
+    (copy / "lab.toml").write_text(text.replace('sandbox = "auto"', 'sandbox = "none"\nnoise = "none"'))
+    tiny, seconds = (cheats.find_corpus() / "tiny.py").read_text(), "seconds=TIME_BUDGET"
+    longer = f"seconds=9 if __import__('os').path.exists({str(copy / 'longer')!r}) else TIME_BUDGET"
+    assert tiny.count(seconds) == 1
+    (copy / "train.py").write_text(tiny.replace(seconds, "seconds=0.1"))
+    lab = open_lab(copy)
+    with Session(lab, LocalRunner()) as session:
+        baseline = ensure_baseline(session)
+        assert baseline is not None
+        champion = Proposal({"train.py": tiny.replace(seconds, longer).encode()}, "trains", parent=baseline.n)
+        assert session.close(champion).kept
+    return lab
+
+
+def test_an_audit_says_whether_the_gain_is_there_on_text_never_sent(judged: Lab) -> None:
+    with Session(judged, LocalRunner()) as session:
+        samples = run_audit(session, 1, print)
+        assert samples is not None
+    said = held_report(*samples, judged)
+    assert said.startswith("on text never sent: -") and said.endswith("the gain shows there, too")
+    remembered = replace(samples[1], held=samples[0].held)
+    assert "+0.0000 nats a token, standard error 0.0000" in held_report(samples[0], remembered, judged)
+    assert held_report(samples[0], remembered, judged).count("THE GAIN DOES NOT SHOW THERE") == 1
+    assert "nothing was compared" in held_report(samples[0], replace(samples[1], held=(b"",)), judged)
+
+
+def test_an_audit_run_that_took_longer_than_the_baselines_allow_is_no_number(judged: Lab) -> None:
+    (judged.root / "longer").touch()
+    slow = r"experiment 1: its audit run was scored after .* s, where the baseline's allow .* s: "
+    with Session(judged, LocalRunner()) as session, pytest.raises(LabError, match=slow) as caught:
+        run_audit(session, 1, print)
+    assert Path(str(caught.value).rsplit(" is in ", 1)[1]).exists()
+
+
+def audited(value: float, verified: Verified = "confirmed", committed: float = 10.0, exam: float = 4.0) -> Audit:
+    result = Result("scored", score=Score(value, verified), ready_seconds=9.0, committed_seconds=committed)
+    return Audit(0, 7, 0.0, replace(result, exam_seconds=exam))
+
+
+def test_a_slow_exam_and_an_own_word_are_no_numbers_either() -> None:
+    baseline = Experiment(0, "", "", "", "user", None, "", "", 0.0)
+    known = [audited(1.0), audited(1.1, committed=12.0)]
+    assert _trouble(audited(0.9, committed=17.0), known, baseline, 8.0) == ""
+    assert "scored after 30.0 s, where the baseline's allow 18.0 s" in _trouble(
+        audited(0.9, committed=30.0), known, baseline, 8.0
+    )
+    assert "took 40.0 s over its exam" in _trouble(audited(0.9, exam=40.0), known, baseline, 8.0)
+    assert "has its own word for a score" in _trouble(audited(0.9, "unverified"), known, baseline, 8.0)
+    assert _trouble(audited(0.9, "unverified"), [audited(1.0, "unverified")], baseline, 8.0) == ""
 
 
 def test_an_audit_is_scored_on_rows_that_no_run_is_scored_on(gpt_lab: Lab) -> None:

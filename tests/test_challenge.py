@@ -71,7 +71,7 @@ def test_what_is_no_probability_foresees_too_much(wrong: float) -> None:
     assert challenge.foresees(nats * 0.5, V)
 
 
-@pytest.mark.parametrize("deviation", [0.0, 2e-6, 0.014, 0.05])
+@pytest.mark.parametrize("deviation", [0.0, 2e-6, 0.014, 0.03])
 def test_rounding_is_no_lie(deviation: float) -> None:
     random = np.random.default_rng(4)
     for _ in range(300):
@@ -94,6 +94,62 @@ def test_a_loss_a_hundredth_too_low_is_a_lie() -> None:
     assert "off its own logits" in challenge.misreports(noisy - 0.01, own)
     assert "off its own logits" in challenge.misreports(noisy + 0.01, own)
     assert "not finite" in challenge.misreports(noisy, np.where(own > 9, np.nan, own))
+
+
+def measured_rounding(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """As on an H100 in bf16: a deviation of 0.014 nats, up to 0.14, and 0.001 in the mean."""
+    return np.clip(0.0082 * random.standard_t(3, shape), -0.14, 0.14) + 0.001
+
+
+@pytest.mark.parametrize("a_row", [1, 8])
+def test_rounding_as_it_was_measured_is_never_a_lie_however_it_hangs_together(a_row: int) -> None:
+    random = np.random.default_rng(12)
+    own = random.exponential(3.0, (96, 8))
+    for _ in range(3000):
+        assert challenge.misreports(own + measured_rounding(random, (96, 9 - a_row)), own) == ""
+
+
+@pytest.mark.parametrize(("shift", "mean"), [(0.05, 0.014), (0.1, 0.05), (0.2, 0.05), (0.49, 0.05), (1.9, 0.05)])
+@pytest.mark.parametrize("by_row", [True, False])
+def test_no_spread_of_its_own_buys_a_run_tolerance(shift: float, mean: float, by_row: bool) -> None:
+    random = np.random.default_rng(13)
+    own = random.exponential(3.0, (512, 40))
+    seen = 0
+    for _ in range(20):
+        lower = random.random((512, 1) if by_row else own.shape) < (1 + mean / shift) / 2
+        committed = own + np.where(lower, -shift, shift) + measured_rounding(random, own.shape)
+        seen += challenge.misreports(committed, own) != ""
+    assert seen >= 17
+
+
+def test_a_shift_that_only_the_places_before_another_future_show_is_seen() -> None:
+    random = np.random.default_rng(14)
+    own = random.exponential(3.0, (512, 40))
+    committed = own + measured_rounding(random, own.shape)
+    committed[:, 0] -= 0.02  # elsewhere, its logits have the target in their input
+    assert "off its own logits" in challenge.misreports(committed, own)
+
+
+def test_a_shift_at_the_end_of_rows_is_seen_though_few_places_are_there() -> None:
+    random = np.random.default_rng(15)
+    for _ in range(20):
+        places = challenge.places_before(random, random.integers(0, 2048, 512), 40)
+        own = random.exponential(3.0, places.shape)
+        late = np.where(places >= 1740, -0.2, 0.0)  # 15 % of a row
+        assert challenge.misreports(own + late + measured_rounding(random, own.shape), own)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan])
+def test_numbers_that_are_none_are_said_without_a_warning(wrong: float) -> None:
+    logits = np.zeros((96, 8, 16), np.float32)
+    logits[5, 3] = wrong
+    nats = challenge.nats_of(logits, np.zeros((96, 8), np.int64))
+    own = np.ones((96, 8))
+    assert not np.isfinite(nats[5, 3]) and np.isfinite(nats[5, 4])
+    assert "not finite" in challenge.misreports(own, nats)
+    assert challenge.remembers(nats, 1.0, own, 1.0) and challenge.remembers(nats, 1.0, None, 0.0)
+    assert challenge.looks_ahead(own, nats, np.full(96, 7)) and challenge.foresees(np.full(99, wrong), 16) is not None
 
 
 def test_one_target_in_a_thousand_used_is_seen_before_a_keep() -> None:

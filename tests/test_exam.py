@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -13,8 +16,9 @@ import torch
 
 from exams import Tensor, Wrapped, marks_of
 from research_loop.challenge import HELD_PLACES
+from research_loop.data.preparation import prepare_lab
 from research_loop.exam import set_exam
-from research_loop.lab import Lab
+from research_loop.lab import Lab, open_lab
 from research_loop.records import Exam, Marks, Rival
 
 
@@ -52,6 +56,21 @@ def test_with_too_few_rows_held_back_a_score_stays_challenged(
 ) -> None:
     marks = marks_of(prepare, model, replace(exam, held=(exam.held[0], exam.held[0] + 11)))
     assert (marks.verified, marks.rejected, marks.held_nats) == ("challenged", "", b"")
+
+
+@pytest.mark.parametrize(("rows", "said"), [(11, True), (12, False)])
+def test_too_few_rows_held_back_are_said_when_a_lab_is_prepared(
+    gpt_lab: Lab, tmp_path: Path, rows: int, said: bool
+) -> None:
+    lab = open_lab(Path(shutil.copytree(gpt_lab.root, tmp_path / "lab", symlinks=True)))
+    report = lab.root / "data" / "prepared.json"
+    prepared = json.loads(report.read_text())
+    prepared["cuts"]["confirm"] = [100, 100 + rows]
+    report.write_text(json.dumps(prepared))
+    lines: list[str] = []
+    prepare_lab(lab, say=lines.append)
+    found = [line for line in lines if "11 rows of it are never sent" in line and "give more text" in line]
+    assert len(found) == int(said)
 
 
 def test_a_model_without_logits_is_unverified_and_says_so(

@@ -85,6 +85,21 @@ def test_data_that_is_gone_in_the_middle_of_a_run_is_said_and_ends_it(tmp_path: 
     assert result.seconds < 10 and result.score is None and "`research-loop prepare`" in result.detail
 
 
+def test_an_exam_that_fails_in_a_way_nobody_thought_of_is_said_and_no_traceback(
+    tmp_path: Path, exam: Exam, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.npy").touch()
+    code = "import os; os.write(0, b'{\"ready\": true}\\n'); os.read(0, 1); print('val_bpb: 0.1')"
+    runner = LocalRunner()
+    try:
+        result = run(runner, replace(make_job(tmp_path, code), exam=replace(exam, token_bytes=tmp_path / "empty.npy")))
+    finally:
+        runner.close()
+    assert result.seconds < 10 and "could not finish the exam (EOFError(" in result.detail
+    assert result.score is not None and result.score.verified == "unverified"
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
 def test_a_run_that_has_not_committed_itself_by_its_limit_is_ended(tmp_path: Path, exam: Exam) -> None:
     code = "import os, time; os.write(0, b'{\"ready\": true}\\n'); time.sleep(60)"
     runner = LocalRunner()

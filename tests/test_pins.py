@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -57,6 +58,40 @@ def test_one_byte_of_the_data_is_noticed_though_size_and_time_are_the_same(
     data[-9] ^= 1
     path.write_bytes(data)
     check_pins(ledger, lab, repository)
+
+
+@pytest.mark.parametrize("cut", ["score", "confirm", "audit"])
+def test_other_rows_to_be_scored_are_noticed(pinned: tuple[Lab, Ledger, Repository], cut: str) -> None:
+    lab, ledger, repository = pinned
+    report = lab.root / "data" / "prepared.json"
+    before = report.read_text()
+    said = json.loads(before)
+    said["cuts"][cut][1] -= 1
+    report.write_text(json.dumps(said))
+    with pytest.raises(PinError, match=r"prepared\.json: which rows are scored: changed") as caught:
+        check_pins(ledger, lab, repository)
+    assert "`research-loop prepare` makes it again" in str(caught.value)
+    report.write_text(before)
+    check_pins(ledger, lab, repository)
+
+
+def test_a_lab_whose_prepare_says_nothing_of_cuts_is_pinned_like_any(
+    pinned: tuple[Lab, Ledger, Repository], tmp_path: Path
+) -> None:
+    lab, known, repository = pinned
+    report = lab.root / "data" / "prepared.json"
+    said = json.loads(report.read_text())
+    cuts = said.pop("cuts")
+    report.write_text(json.dumps(said))
+    ledger = Ledger(tmp_path / "other.sqlite")
+    ledger.propose(known.experiment(0))
+    baseline = ledger.decide(0, Verdict("keep", "baseline", "", 0.0))
+    pin(ledger, lab, baseline)
+    check_pins(ledger, lab, repository)
+    report.write_text(json.dumps({**said, "cuts": cuts}))
+    with pytest.raises(PinError, match="which rows are scored"):
+        check_pins(ledger, lab, repository)
+    ledger.close()
 
 
 def test_a_file_more_or_less_is_noticed(pinned: tuple[Lab, Ledger, Repository]) -> None:

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from research_loop import verdict
 from research_loop.errors import LabError
-from research_loop.records import Experiment, Verified
-from research_loop.session import Session
+from research_loop.exam import held_shape, mean_nats, set_exam
+from research_loop.lab import Lab
+from research_loop.noise import Direction
+from research_loop.records import Audit, Experiment, Run, Verified
+from research_loop.session import AUDITS, Session
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SIGNIFICANT = 0.01
+SHOWN, MISSED = 2.0, 3.0
+"""A difference on text never sent is one, and a gain is missed there, by so many standard errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Scores of one experiment's code over fresh seeds; `deviation` is NaN for a single one."""
+    """Scores of one experiment's code over fresh seeds; `deviation` is NaN for a single one. `held` is each run's nats
+    on text never sent, as the exam packs them."""
 
     experiment: Experiment
     scores: tuple[float, ...]
     verified: frozenset[Verified]
+    held: tuple[bytes, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -29,44 +44,131 @@ class Sample:
         return statistics.stdev(self.scores) if len(self.scores) > 1 else math.nan
 
 
+# ---------------------------------------------------------------------------------------------------------- training
+
+
 def run_audit(session: Session, runs: int, say: Callable[[str], None]) -> tuple[Sample, Sample] | None:
     """Baseline and champion, `runs` times each, in turn; None when stopped. What was measured stays in the ledger.
 
-    Raises LabError where there is nothing to compare, and when a run gets no score.
+    Raises LabError where there is nothing to compare, and when a run gets no score, or took longer to it than the
+    baseline's runs of this audit allow.
     """
     baseline, champion = session.history.baseline, session.history.champion
     if baseline is None or champion is None or champion is baseline:
         raise LabError(f"{session.lab.root}: nothing was kept after the baseline yet: `research-loop run` first")
-    scores: dict[int, list[float]] = {baseline.n: [], champion.n: []}
-    verified: dict[int, set[Verified]] = {baseline.n: set(), champion.n: set()}
+    done: dict[int, list[Audit]] = {baseline.n: [], champion.n: []}
     for turn in range(runs):
         for experiment in (baseline, champion):
             audit = None if session.stopping else session.audit(experiment)
             if audit is None:
                 return None
-            result = audit.result
-            if result.score is None:
-                fact = f"experiment {experiment.n}: its audit run got no score ({result.reason}: {result.detail})"
-                raise LabError(f"{fact}: `research-loop show {experiment.n}` shows its other runs")
-            scores[experiment.n].append(result.score.value)
-            verified[experiment.n].add(result.score.verified)
-            say(f"run {turn + 1} of {runs}, experiment {experiment.n}, seed {audit.seed}: {result.score.value:.6f}")
-    first, second = (Sample(e, tuple(scores[e.n]), frozenset(verified[e.n])) for e in (baseline, champion))
-    return first, second
+            done[experiment.n].append(audit)
+            if trouble := _trouble(audit, done[baseline.n], baseline, session.lab.config.budget_seconds):
+                log = session.lab.log_path(experiment.n, AUDITS + len(session.ledger.audits()) - 1)
+                raise LabError(f"experiment {experiment.n}: its audit run {trouble}: what it printed is in {log}")
+            assert audit.result.score is not None
+            value = audit.result.score.value
+            say(f"run {turn + 1} of {runs}, experiment {experiment.n}, seed {audit.seed}: {value:.6f}")
+    return _sample(baseline, done[baseline.n]), _sample(champion, done[champion.n])
 
 
-def report(baseline: Sample, champion: Sample, metric: str) -> str:
-    """Both samples, their difference, and what the ledger had promised."""
+def _trouble(audit: Audit, baselines: Sequence[Audit], baseline: Experiment, budget_seconds: float) -> str:
+    """Why an audit run's score does not count; "" where it does. `baselines` are the baseline's runs of this audit."""
+    result = audit.result
+    if result.score is None:
+        return f"got no score ({result.reason}: {result.detail})"
+    known = {other.result.score.verified for other in baselines if other.result.score}
+    if result.score.verified == "unverified" and "unverified" not in known:
+        return f"has its own word for a score, and the baseline's do not ({result.detail or 'no answer'})"
+    again = replace(
+        baseline, runs=tuple(Run(a.n, k, a.seed, a.started_at, result=a.result) for k, a in enumerate(baselines))
+    )
+    allowed = verdict.allowed_seconds(again, budget_seconds)
+    if (result.committed_seconds or 0.0) > allowed:
+        return f"was scored after {result.committed_seconds:.1f} s, where the baseline's allow {allowed:.1f} s"
+    allowed = verdict.allowed_exam_seconds(again, result, budget_seconds)
+    if (result.exam_seconds or 0.0) > allowed:
+        return f"took {result.exam_seconds:.1f} s over its exam, where the baseline's allow {allowed:.1f} s"
+    return ""
+
+
+def _sample(experiment: Experiment, audits: Sequence[Audit]) -> Sample:
+    scores = [audit.result.score for audit in audits if audit.result.score]
+    held = tuple(audit.result.held_nats for audit in audits)
+    return Sample(experiment, tuple(s.value for s in scores), frozenset(s.verified for s in scores), held)
+
+
+# ------------------------------------------------------------------------------------------------------------- words
+
+
+def report(baseline: Sample, champion: Sample, metric: str, direction: Direction) -> str:
+    """Both samples, their difference, the chance of it, and what the ledger had promised."""
     lines = [_line(name, sample, metric) for name, sample in (("baseline", baseline), ("champion", champion))]
-    lines += [f"difference {champion.mean - baseline.mean:+.6f}"]
+    lines += [f"difference {champion.mean - baseline.mean:+.6f}: {claim(baseline.scores, champion.scores, direction)}"]
     promised = [sample.experiment.score for sample in (baseline, champion)]
     if promised[0] and promised[1]:
-        lines[-1] += f", where the experiments' own scores differ by {promised[1].value - promised[0].value:+.6f}"
+        lines += [f"the experiments' own scores differ by {promised[1].value - promised[0].value:+.6f}"]
     return "\n".join(lines)
 
 
 def _line(name: str, sample: Sample, metric: str) -> str:
     spread = "" if math.isnan(sample.deviation) else f", standard deviation {sample.deviation:.6f}"
-    count = f"{len(sample.scores)} run{'s' if len(sample.scores) > 1 else ''}"
-    words = " and ".join(sorted(sample.verified))
-    return f"{name} (experiment {sample.experiment.n}): {metric} {sample.mean:.6f}{spread}, {count}, {words}"
+    rest = f"{spread}, n {len(sample.scores)}, {' and '.join(sorted(sample.verified))}"
+    return f"{name} (experiment {sample.experiment.n}): {metric} {sample.mean:.6f}{rest}"
+
+
+def claim(baseline: Sequence[float], champion: Sequence[float], direction: Direction) -> str:
+    """What two samples of scores allow to say: Welch's t-test (Biometrika 34, 1947), one-sided, the champion better."""
+    if min(len(baseline), len(champion)) < 2:
+        return "no p, which takes two runs of each or more"
+    facts = [(statistics.fmean(some), statistics.stdev(some), len(some)) for some in (champion, baseline)]
+    if facts[0][1] == facts[1][1] == 0:
+        return "no p, since the runs of either do not differ at all"
+    from scipy.stats import ttest_ind_from_stats  # as ttest_ind, which warns where one of the samples is constant
+
+    side = "less" if direction == "lower" else "greater"
+    p = float(ttest_ind_from_stats(*facts[0], *facts[1], equal_var=False, alternative=side).pvalue)
+    found = "significant" if p < SIGNIFICANT else f"not significant, which takes p < {SIGNIFICANT}"
+    return f"p {p:.2g} (Welch's t-test, one-sided), {found}"
+
+
+def held_report(baseline: Sample, champion: Sample, lab: Lab) -> str:
+    """Whether the difference is there on text never sent, too, place by place; "" in a lab that holds none back."""
+    from research_loop.challenge import HELD_PLACES
+
+    exam = set_exam(lab.root / "data", seed=0, audit=True)
+    if lab.config.score == "run" or exam is None:
+        return ""
+    if not all(sample.held and all(sample.held) for sample in (baseline, champion)):
+        return "on text never sent nothing was compared: some run was not asked for it"
+    shape = held_shape(exam, HELD_PLACES)
+    promised = mean_nats(exam, champion.mean) - mean_nats(exam, baseline.mean)
+    return compare_held(_mean_held(baseline, shape), _mean_held(champion, shape), promised)
+
+
+def _mean_held(sample: Sample, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """[rows, rounds] nats, the mean over a sample's runs."""
+    import numpy as np
+
+    nats = [np.frombuffer(data, "<f4").reshape(shape) for data in sample.held]
+    return np.asarray(np.mean(nats, axis=0), np.float64)
+
+
+def compare_held(baseline: NDArray[np.float64], champion: NDArray[np.float64], promised: float) -> str:
+    """What nats [rows, k] at the same places of text never sent say of a difference in nats a token that the scored
+    text `promised`; lower is better."""
+    from research_loop.challenge import MEMORY_TOLERANCE_NATS, MEMORY_TOLERANCE_SHARE, standard_error
+
+    difference = champion - baseline
+    mean, error = float(difference.mean()), standard_error(difference, math.inf)
+    fact = (
+        f"on text never sent: {mean:+.4f} nats a token, standard error {error:.4f}; on the scored text {promised:+.4f}"
+    )
+    if promised >= 0:
+        return fact
+    shown = mean < -SHOWN * error
+    other_text = MEMORY_TOLERANCE_NATS - MEMORY_TOLERANCE_SHARE * promised  # which may be easier or harder to gain on
+    if mean - promised > other_text + MISSED * error:
+        part = "ONLY PART OF THE GAIN SHOWS" if shown else "THE GAIN DOES NOT SHOW"
+        return f"{fact}: {part} THERE, as with a model that remembers what it is scored on"
+    return f"{fact}: {'the gain shows there, too' if shown else 'a gain so small does not show in so little text'}"

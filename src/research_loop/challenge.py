@@ -24,6 +24,12 @@ LOSS_TOLERANCE_NATS = 0.003
 STANDARD_ERRORS = 5.0
 """Of the mean difference between committed nats and those of the logits, whose rounding is another graph's."""
 
+ROUNDING_NATS = 0.15
+ROUNDING_DEVIATION, TURNED_DEVIATION = 0.03, 0.05
+"""A run chooses its own differences, so the standard error that it is granted is bounded: between the means of rows
+there is a deviation of so many nats, where no place counts for more than rounding was ever seen to change; and of so
+many, where a place that a router turned at counts whole."""
+
 OUTLIER_NATS = 0.5
 FLATTERED, FLATTERED_SHARE = 10, 3.0
 """So many places may be better by OUTLIER_NATS than their logits say, and three for each that is worse by as much:
@@ -41,6 +47,10 @@ FEWEST_HELD_ROWS = 12
 MEMORY_TOLERANCE_NATS = 0.02
 MEMORY_TOLERANCE_SHARE = 0.1
 """Of the loss on text never sent against that on scored text: beside a rival's on the same places, and without one."""
+
+
+quiet = np.errstate(over="ignore", invalid="ignore")
+"""For functions of numbers that a run sends: where those are infinite, the answer says so, and numpy need not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,7 @@ def places_before(random: np.random.Generator, place: Places, count: int) -> Pla
     return np.concatenate([place[:, None], others], axis=1)
 
 
+@quiet
 def nats_of(logits: NDArray[np.float32], targets: NDArray[np.integer]) -> NDArray[np.float64]:
     """-log softmax(logits)[target], [n, k] of logits [n, k, vocab], in float64."""
     wide = logits.astype(np.float64)
@@ -121,6 +132,7 @@ def impossible(nats: Nats) -> tuple[str, str]:
     return "", ""
 
 
+@quiet
 def looks_ahead(committed: Nats, again: Nats, place: Places) -> str:
     """What gives a model away whose nats [n, T] up to `place` [n] change with the text after it; "" when none do."""
     shown = np.arange(committed.shape[1]) <= place[:, None]
@@ -134,6 +146,7 @@ def looks_ahead(committed: Nats, again: Nats, place: Places) -> str:
     )
 
 
+@quiet
 def foresees(nats: Nats, vocabulary: int) -> str:
     """What gives a model away that predicts random tokens, by its nats of them; "" when it does not.
 
@@ -152,24 +165,38 @@ def foresees(nats: Nats, vocabulary: int) -> str:
     )
 
 
+@quiet
 def misreports(committed: Nats, own: Nats) -> str:
     """What gives a model away whose committed nats [n, k] are not those of its logits; "" when they are.
 
-    Two ways: off on average, by more than rounding; or flattered at single places, as a few targets used would.
+    Two ways: off on average, by more than rounding; or flattered at single places, as a few targets used would. The
+    first column holds the places whose text after them was replaced. It is looked at alone, too: each of its places is
+    as likely as any other, and only there do the logits not have the target in their input.
     """
     if not np.isfinite(own).all():
         return "the model's logits are not finite where its loss is"
     difference = committed.astype(np.float64) - own
-    allowed = LOSS_TOLERANCE_NATS + STANDARD_ERRORS * _standard_error(difference, CLIP_NATS)
-    if abs(difference.mean()) > allowed:
-        fact = f"the loss it reported is {difference.mean():+.4f} nats off its own logits on average"
-        return f"{fact}, where {allowed:.4f} is rounding"
+    if fact := _off(difference[:, :1]) or _off(difference):
+        return fact
     better, worse = int((difference < -OUTLIER_NATS).sum()), int((difference > OUTLIER_NATS).sum())
     if better > FLATTERED + FLATTERED_SHARE * worse:
         return f"{better} of {difference.size} places are over {OUTLIER_NATS} nats better than their own logits say"
     return ""
 
 
+def _off(difference: NDArray[np.float64]) -> str:
+    """What is wrong with differences [rows, k] that are not zero on average; "" when rounding explains them."""
+    clipped = np.clip(difference, -ROUNDING_NATS, ROUNDING_NATS)
+    for some, most in ((clipped, ROUNDING_DEVIATION), (difference, TURNED_DEVIATION)):
+        chance = min(standard_error(some, CLIP_NATS), most / math.sqrt(len(some)))
+        allowed = LOSS_TOLERANCE_NATS + STANDARD_ERRORS * chance
+        if abs(some.mean()) > allowed:
+            fact = f"the loss it reported is {difference.mean():+.4f} nats off its own logits on average"
+            return f"{fact}, where {allowed:.4f} is rounding"
+    return ""
+
+
+@quiet
 def remembers(held: Nats, scored_mean: float, rival: Nats | None, rival_mean: float) -> str:
     """What gives a model away that does worse on prefixes it was never sent than its score says; "" when it does not.
 
@@ -178,17 +205,17 @@ def remembers(held: Nats, scored_mean: float, rival: Nats | None, rival_mean: fl
     """
     if rival is not None and rival.shape == held.shape:
         excess = held.astype(np.float64) - rival - (scored_mean - rival_mean)
-        allowed = MEMORY_TOLERANCE_NATS + STANDARD_ERRORS * _standard_error(excess, CLIP_NATS)
+        allowed = MEMORY_TOLERANCE_NATS + STANDARD_ERRORS * standard_error(excess, CLIP_NATS)
     else:
         excess = held.astype(np.float64) - scored_mean
-        allowed = MEMORY_TOLERANCE_SHARE * scored_mean + STANDARD_ERRORS * _standard_error(excess, CLIP_UNPAIRED_NATS)
+        allowed = MEMORY_TOLERANCE_SHARE * scored_mean + STANDARD_ERRORS * standard_error(excess, CLIP_UNPAIRED_NATS)
     if excess.mean() <= allowed and math.isfinite(allowed):
         return ""
     fact = f"on text it was never sent its loss is {excess.mean():.3f} nats higher than its score promises"
     return f"{fact}, where {allowed:.3f} would be chance"
 
 
-def _standard_error(values: NDArray[np.float64], clip: float) -> float:
+def standard_error(values: NDArray[np.float64], clip: float) -> float:
     """Of the mean of values [rows, k], whose rows are independent and whose columns need not be; none counts for more
     than `clip`."""
     means = np.clip(values, -clip, clip).mean(axis=1)

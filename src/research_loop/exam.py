@@ -57,6 +57,8 @@ class Examiner:
             marks = examine(self._ours, exam, spawned, timeout_seconds, self.committed.set)
         except (OSError, ValueError, KeyError) as error:
             marks = Marks(detail=f"the harness could not read what it scores with ({error}): `research-loop prepare`")
+        except Exception as error:  # of whatever kind: nobody would see a thread end, and the run waits for more
+            marks = Marks(detail=f"the harness could not finish the exam ({error!r}), so nothing of it counts")
         self._marks.append(marks)
         with contextlib.suppress(OSError):  # it has hung up itself
             self._ours.shutdown(socket.SHUT_RDWR)
@@ -164,9 +166,7 @@ class Examination:
         return {"verified": "confirmed", "held_nats": held.astype("<f4").tobytes()}
 
     def _mean_nats(self, value: float | None) -> float:
-        """Nats of a token that counts, from bits per byte: the scored rows are the same for all."""
-        table = self.sizes[self.targets]
-        return (math.inf if value is None else value) * math.log(2) * float(table.sum()) / float((table > 0).sum())
+        return _nats_a_token(math.inf if value is None else value, self.sizes[self.targets])
 
     # --------------------------------------------------------------------------------------------------- one look
 
@@ -221,8 +221,8 @@ class Examination:
 
         rows = np.asarray(self.rows[slice(*self.exam.held)], dtype=np.uint16)
         random = np.random.default_rng(self.exam.held_seed)
-        rounds = min(self.exam.row_tokens - 1, math.ceil(count / len(rows)))
-        drawn = [np.sort(random.choice(self.exam.row_tokens - 1, rounds, replace=False)) for _ in rows[:count]]
+        few, rounds = held_shape(self.exam, count)
+        drawn = [np.sort(random.choice(self.exam.row_tokens - 1, rounds, replace=False)) for _ in range(few)]
         answers = []
         for place in np.array(drawn).T:
             shown, _ = challenge.with_other_future(self.random, rows[: len(place)], place, self.futures)
@@ -268,6 +268,25 @@ class Examination:
         if len(data) != wanted:
             raise Broken(f"the run answered {len(data)} bytes to {header['ask']}")
         return np.frombuffer(data, np.float32).reshape(shape)
+
+
+def held_shape(exam: Exam, count: int) -> tuple[int, int]:
+    """Rows and rounds of about `count` prefixes of held rows."""
+    rows = exam.held[1] - exam.held[0]
+    return min(rows, count), min(exam.row_tokens - 1, math.ceil(count / rows))
+
+
+def mean_nats(exam: Exam, value: float) -> float:
+    """Nats of a token that counts, from bits per byte of the scored rows, which are the same for all."""
+    import numpy as np
+
+    targets = _load(exam.validation, exam.row_tokens)[slice(*exam.scored), 1:]
+    return _nats_a_token(value, np.load(exam.token_bytes)[targets])
+
+
+def _nats_a_token(value: float, sizes: NDArray[Any]) -> float:
+    """From bits per byte, where `sizes` are the bytes of each token."""
+    return value * math.log(2) * float(sizes.sum()) / float((sizes > 0).sum())
 
 
 def _load(path: Path, row_tokens: int) -> NDArray[np.uint16]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from research_loop.data.preparation import data_digest
+from research_loop.data.preparation import cuts_digest, data_digest
 from research_loop.errors import PinError
 from research_loop.files import write_whole
 from research_loop.history import Repository
@@ -22,12 +22,13 @@ PACKAGES = ("torch", "numpy", "tiktoken", "pyarrow", "rustbpe")
 """What a GPT lab's files import; with all that these need."""
 
 VOLATILE = ("prepared.json", "shards.json")
-"""Reports beside the data that are written again at a start; what they say is compared by itself."""
+"""Reports beside the data that are written again at a start; what matters of them is compared by itself."""
 
 
 def pin(ledger: Ledger, lab: Lab, baseline: Experiment) -> None:
     """Writes down, once, what the baseline runs with; its locked files are in its commit."""
     facts = {"task": lab.config.task_digest, "data": data_digest(lab) or "none"}
+    facts["cuts"] = cuts_digest(lab) or "none"
     facts |= {"files": json.dumps(file_digests(lab)), "packages": json.dumps(package_digests(lab))}
     for name, value in facts.items():
         if ledger.noted(f"{name}:{baseline.n}") is None:
@@ -67,7 +68,10 @@ def _changed_data(ledger: Ledger, lab: Lab, baseline: Experiment) -> tuple[str, 
         return str(lab.root / "data"), "put the documents back and `research-loop prepare`, or make a new lab"
     before = json.loads(ledger.noted(f"files:{baseline.n}") or "{}")
     name = _difference(before, file_digests(lab)) if before else ""
-    made_again = f"delete {lab.root / 'data' / 'prepared.json'} and `research-loop prepare` makes it again"
+    report = lab.root / "data" / "prepared.json"
+    made_again = f"delete {report} and `research-loop prepare` makes it again"
+    if ledger.noted(f"cuts:{baseline.n}") not in (None, cuts_digest(lab) or "none"):
+        return f"{report}: which rows are scored", made_again
     return name and str(lab.root / name), made_again
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from research_loop.data.sources import collect, intact
 from research_loop.errors import DataError
+from research_loop.exam import set_exam
 from research_loop.lab import Lab
 
 
@@ -37,7 +38,20 @@ def prepare_lab(lab: Lab, *, pinned: str | None = None, say: Callable[[str], Non
         raise DataError(f"{place}: is not there, but lab.toml has [data]: put it back, or take [data] out")
     if not _is_fresh(lab):
         _run_prepare(lab, say)
+    if few := _few_held_rows(lab):
+        say(few)
     return count_models(lab)
+
+
+def _few_held_rows(lab: Lab) -> str:
+    """What is missing where no rows are held back that would give a memory away; "" where there are enough."""
+    from research_loop.challenge import FEWEST_HELD_ROWS
+
+    exam = set_exam(lab.root / "data", seed=0)
+    if lab.config.score == "run" or exam is None or exam.held[1] - exam.held[0] >= FEWEST_HELD_ROWS:
+        return ""
+    fact = f"{lab.root / 'data'}: too little validation text: {exam.held[1] - exam.held[0]} rows of it are never sent"
+    return f"{fact}, and {FEWEST_HELD_ROWS} would show a run that remembers what it is scored on: give more text"
 
 
 def count_models(lab: Lab) -> CountModels | None:
@@ -51,8 +65,18 @@ def count_models(lab: Lab) -> CountModels | None:
 
 def data_digest(lab: Lab) -> str | None:
     """Of the shards and constants that the prepared rows are made of; None where nothing is prepared."""
+    return _reported(lab, "of")
+
+
+def cuts_digest(lab: Lab) -> str | None:
+    """Which validation rows are scored, held back and for audits; None where no prepare.py says so."""
+    return _reported(lab, "cuts")
+
+
+def _reported(lab: Lab, key: str) -> str | None:
+    """One entry of what prepare.py wrote down, as text that compares."""
     try:
-        return json.dumps(json.loads((lab.root / "data" / "prepared.json").read_text())["of"], sort_keys=True)
+        return json.dumps(json.loads((lab.root / "data" / "prepared.json").read_text())[key], sort_keys=True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
