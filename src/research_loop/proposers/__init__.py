@@ -10,7 +10,7 @@ from research_loop.records import Checkout, History, Proposal
 
 
 class Proposer(Protocol):
-    """Edits the champion. `name` is what the ledger records as the author."""
+    """Edits the champion. `name`, or name/arm where it has several ways, is what the ledger records as the author."""
 
     name: str
 

@@ -98,7 +98,7 @@ class Campaign:
         assert proposal.parent == self.checkout.parent, (
             f"parent is {proposal.parent}, but the checkout is of experiment {self.checkout.parent}"
         )
-        assert proposal.proposer == self.proposer.name, (
+        assert proposal.proposer.split("/")[0] == self.proposer.name, (
             f"signed {proposal.proposer!r}, but the proposer's name is {self.proposer.name!r}"
         )
         if getattr(self.proposer, "deterministic", False):

@@ -1,25 +1,43 @@
-"""The built-in search: needs no model and no network. Ranked moves first, then small moves around the champion.
+"""The built-in search: needs no language model and no network.
 
-Works on any Python file with constants in capitals. All it knows it reads from the history, so it goes on after
-a restart as if nothing had happened.
+Ranked moves first; then a bandit draws between them, small moves around the champion, mixes of what nearly helped,
+two models of the scores so far, and moves of the code itself. Works on any Python file with constants in capitals. All
+it knows it reads from the history, so it goes on after a restart as if nothing had happened.
+
+A verdict is strict, so a change that helps a little is discarded as noise, and its score still counts here: the models
+start from the most promising constants, not from the champion's, and what they add up to is compared with the champion.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from research_loop import edits
 from research_loop.edits import Value, Variants
 from research_loop.errors import ProposalError
-from research_loop.proposers.search import changes, dials, moves, small
-from research_loop.proposers.search.lessons import Lessons, learn
+from research_loop.proposers.search import arms, changes, dials, guesses, moves, small
+from research_loop.proposers.search.code_moves import RECIPES, code_moves
+from research_loop.proposers.search.guesses import Family
+from research_loop.proposers.search.lessons import Lessons, learn, turns_of
+from research_loop.proposers.search.moves import Idea
 from research_loop.records import Checkout, History, Proposal
 
 __all__ = ["SearchProposer"]
 
 _MOST_TRIES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    """An edited file, with its words."""
+
+    source: str
+    what: str
+    why: str
+    risk: str
 
 
 class SearchProposer:
@@ -32,34 +50,64 @@ class SearchProposer:
         self.seed = seed
 
     def propose(self, checkout: Checkout, history: History) -> Proposal | None:
-        """The next edit of constants; None when there are no dials or all neighbours were tried."""
+        """The next edit, by one of the arms; None when there is nothing to turn or all neighbours were tried."""
         variants = _file_with_most_dials(checkout)
         if variants is None:
             return None
-        values = {name: constant.value for name, constant in variants.constants.items()}
         lessons = learn(history, checkout.parent)
         rng = random.Random(f"{self.seed}/{checkout.parent}/{len(history.experiments)}")
-        ideas = _ideas(values, lessons, _sequence_length(checkout, values), rng)
-        for idea in itertools.islice(ideas, _MOST_TRIES):
-            if variants.key(idea.changes) not in lessons.keys:
-                return self._proposal(checkout, variants.path, values, idea)
+        known = _arms(checkout, history, variants, lessons, rng)
+        for arm in arms.order(history, list(known), self.name, rng):
+            for edit in itertools.islice(known[arm](), _MOST_TRIES):
+                return self._proposal(checkout, variants.path, arm, edit)
         return None
 
-    def _proposal(self, checkout: Checkout, path: str, values: dict[str, Value], idea: moves.Idea) -> Proposal:
-        source = edits.replace(checkout.files[path].decode(), idea.changes, path)
+    def _proposal(self, checkout: Checkout, path: str, arm: str, edit: _Edit) -> Proposal:
         return Proposal(
-            files={**checkout.files, path: source.encode()},
-            what=changes.describe(values, idea.changes),
-            why=idea.why,
-            risk=idea.risk,
-            proposer=self.name,
+            files={**checkout.files, path: edit.source.encode()},
+            what=edit.what,
+            why=edit.why,
+            risk=edit.risk,
+            proposer=f"{self.name}/{arm}",
             parent=checkout.parent,
         )
 
 
-def _ideas(values: dict[str, Value], lessons: Lessons, tokens: int | None, rng: random.Random) -> Iterator[moves.Idea]:
-    yield from moves.ranked(values, lessons, tokens)
-    yield from small.around(values, lessons, tokens, rng)
+def _arms(
+    checkout: Checkout, history: History, variants: Variants, lessons: Lessons, rng: random.Random
+) -> dict[str, Callable[[], Iterator[_Edit]]]:
+    """Each yields edits that are not in the history, best first."""
+    values = {name: constant.value for name, constant in variants.constants.items()}
+    tokens, source = _sequence_length(checkout, values), checkout.files[variants.path].decode()
+    turnable = {dial.key: dial for dial in dials.dials(values)}
+    near = Family.of(history, checkout.parent, values, tokens)
+
+    def new(ideas: Iterator[Idea]) -> Iterator[_Edit]:
+        for idea in ideas:
+            turns = turns_of({name: (values[name], value) for name, value in idea.changes.items()})
+            if not lessons.allows(turns, turnable) or near.too_large(idea.changes):
+                continue
+            if variants.key(idea.changes) not in lessons.keys:
+                text = edits.replace(source, idea.changes, variants.path)
+                yield _Edit(text, changes.describe(values, idea.changes), idea.why, idea.risk)
+
+    def code() -> Iterator[_Edit]:
+        tried = {experiment.what for experiment in history.experiments}  # another champion seldom changes its worth
+        for move in code_moves(source, [recipe for recipe in RECIPES if recipe.name not in tried]):
+            if edits.key({**checkout.files, variants.path: move.source.encode()}) not in lessons.keys:
+                yield _Edit(move.source, move.name, move.why, move.risk)
+
+    found: dict[str, Callable[[], Iterator[_Edit]]] = {
+        "ranked": lambda: new(moves.ranked(values, lessons, tokens)),
+        "near": lambda: new(small.around(values, lessons, tokens, rng)),
+        "mixed": lambda: new(guesses.mixed(near, rng)),
+        "code": code,
+    }
+    if near.knows >= guesses.LEAST_FOR_PARZEN:
+        found["parzen"] = lambda: new(guesses.parzen(near, rng))
+    if near.knows >= guesses.LEAST_FOR_PROCESS:
+        found["process"] = lambda: new(guesses.process(near, rng))
+    return found
 
 
 def _file_with_most_dials(checkout: Checkout) -> Variants | None:

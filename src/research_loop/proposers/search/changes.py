@@ -26,7 +26,7 @@ def describe(old: Mapping[str, Value], new: Mapping[str, Value]) -> str:
     return _SEPARATOR.join(f"{name} {render(old[name])} -> {render(value)}" for name, value in new.items())
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=16384)
 def _parsed(what: str) -> tuple[tuple[str, Change], ...] | None:
     found = []
     for piece in what.split(_SEPARATOR):

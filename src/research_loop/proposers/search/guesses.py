@@ -1,0 +1,141 @@
+"""Ideas from all scores so far: two models, and mixes of changes that nearly helped."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from research_loop import noise
+from research_loop.edits import Value
+from research_loop.proposers.search import changes, model, rules, space
+from research_loop.proposers.search.model import LEAST_FOR_PARZEN, LEAST_FOR_PROCESS, Hunch
+from research_loop.proposers.search.moves import Idea
+from research_loop.proposers.search.space import Axis, Point
+from research_loop.records import Experiment, History
+
+__all__ = ["LEAST_FOR_PARZEN", "LEAST_FOR_PROCESS", "Family", "mixed", "parzen", "process"]
+
+PLATEAU = 25
+"""Experiments without a keep, after which the box is wider."""
+WIDER = 1.5
+MOST_MIXED = 8
+_LARGE = ("DEVICE_BATCH_SIZE", "DEPTH", "ASPECT_RATIO")
+_RISK = "Several constants at once: which of them it was, an ablation tells."
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What is known of code that differs from the champion's by constants alone."""
+
+    history: History
+    values: Mapping[str, Value]
+    tokens: int | None
+    constants: Mapping[int, Mapping[str, Value]]
+    axes: list[Axis]
+    points: list[Point]
+    centre: Point | None
+    sigma: float
+    sign: float
+
+    @classmethod
+    def of(cls, history: History, parent: int, values: Mapping[str, Value], tokens: int | None) -> Family:
+        """`values` are the constants of experiment `parent`, the champion; the box is around the leader's."""
+        constants, sign, sigma = space.family(history, parent, values), sign_of(history), deviation(history)
+        around_champion = space.axes_around(values)
+        best = model.leader(space.points(history, constants, around_champion, sign), sigma)
+        centre = constants[best.experiment.n] if best else values
+        since = sum(e.n > parent and e.verdict is not None for e in history.experiments)
+        axes = space.axes_around(centre, WIDER if since >= PLATEAU else 1.0)
+        found = space.points(history, constants, axes, sign)
+        leading = next((p for p in found if best and p.experiment.n == best.experiment.n), None)
+        return cls(history, values, tokens, constants, axes, found, leading, sigma, sign)
+
+    @property
+    def knows(self) -> int:
+        """How many scores."""
+        return sum(point.score is not None for point in self.points)
+
+    @property
+    def middle(self) -> tuple[float, ...]:
+        """The leader's place: the middle of the box, but for what has no order."""
+        return self.centre.places if self.centre else tuple(axis.encode(axis.dial.value) or 0.0 for axis in self.axes)
+
+    def too_large(self, changed: Mapping[str, Value]) -> bool:
+        """Whether something no larger ran out of memory: by rows, layers and width of a forward pass."""
+        size = _size({**self.values, **changed})
+        known = [_size(self.constants[e.n]) for e in self.history.experiments if e.n in self.constants and _oom(e)]
+        return size is not None and any(other is not None and size >= other for other in known)
+
+
+def sign_of(history: History) -> float:
+    """1 where lower is better, -1 where higher is: verdicts say it."""
+    reasons = {e.verdict.reason for e in history.experiments if e.verdict}
+    return -1.0 if reasons & {"higher", "not-higher"} else 1.0
+
+
+def deviation(history: History) -> float:
+    """Of a score between runs of the same code; 0 where none was run twice."""
+    squares, repeats = noise.squares(history.experiments)
+    return (squares / repeats) ** 0.5 if repeats else 0.0
+
+
+def parzen(family: Family, rng: random.Random) -> Iterator[Idea]:
+    """From LEAST_FOR_PARZEN scores on."""
+    return _ideas(family, model.by_parzen(family.axes, family.points, family.middle, rng.getrandbits(31)))
+
+
+def process(family: Family, rng: random.Random) -> Iterator[Idea]:
+    """From LEAST_FOR_PROCESS scores on."""
+    seed = rng.getrandbits(31)
+    return _ideas(family, model.by_process(family.axes, family.points, family.middle, family.sigma, seed))
+
+
+def _ideas(family: Family, hunches: Iterator[Hunch]) -> Iterator[Idea]:
+    for hunch in hunches:
+        wanted = space.moved(family.axes, hunch.places, family.values)
+        settled = rules.settle(family.values, wanted, family.tokens) if wanted else None
+        if settled:
+            yield Idea(settled, _why(family, hunch), _RISK)
+
+
+def _why(family: Family, hunch: Hunch) -> str:
+    best = f", near experiment {family.centre.experiment.n}" if family.centre else ""
+    if hunch.expected is None or hunch.spread is None:
+        return f"{family.knows} scores so far: values like these are more frequent among the better ones{best}."
+    expected = family.sign * hunch.expected
+    return f"A model of {family.knows} scores expects {expected:.4f}, give or take {hunch.spread:.4f}{best}."
+
+
+def mixed(family: Family, rng: random.Random) -> Iterator[Idea]:
+    """Two or three changes that were each better than the champion, if not by enough to be kept."""
+    misses = [e for e in family.history.experiments if e.verdict and e.verdict.reason == "noise"]
+    nearly = [experiment for experiment in misses if _changed(family, experiment)]
+    for _ in range(MOST_MIXED if len(nearly) > 1 else 0):
+        chosen = rng.sample(nearly, min(len(nearly), rng.choice((2, 2, 3))))
+        wanted: dict[str, Value] = {}
+        for experiment in chosen:
+            wanted |= _changed(family, experiment)
+        settled = rules.settle(family.values, wanted, family.tokens)
+        if settled:
+            numbers = " and ".join(str(e.n) for e in sorted(chosen, key=lambda e: e.n))
+            yield Idea(settled, f"Experiments {numbers} were each a little better; together they may show.", _RISK)
+
+
+def _changed(family: Family, experiment: Experiment) -> dict[str, Value]:
+    """What it changed and the champion has not; empty for other code and for what the champion has already."""
+    turned = changes.read(experiment.what) if experiment.n in family.constants else None
+    return {name: new for name, (old, new) in (turned or {}).items() if family.values[name] == old and old != new}
+
+
+def _size(values: Mapping[str, Value]) -> float | None:
+    """Of a forward pass, in no unit; None where the constants do not say."""
+    numbers = [values.get(name) for name in _LARGE]
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+        return None
+    rows, depth, aspect = (float(str(number)) for number in numbers)
+    return rows * depth * depth * aspect
+
+
+def _oom(experiment: Experiment) -> bool:
+    return experiment.verdict is not None and experiment.verdict.reason == "oom"

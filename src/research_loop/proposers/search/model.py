@@ -1,0 +1,140 @@
+"""Models of the score over the box: where to look next, and which experiment is best once luck is allowed for.
+
+Tree-structured Parzen estimators by optuna (Bergstra et al., Algorithms for hyper-parameter optimization, 2011), asked
+and told; and a Gaussian process by scikit-learn, whose noise is the measured one, with a lower confidence bound
+(Srinivas et al., Gaussian process optimization in the bandit setting, 2010). What ran out of memory or crashed counts
+as the worst score seen.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from research_loop.proposers.search.space import Axis, Point
+
+LEAST_FOR_PARZEN, LEAST_FOR_PROCESS = 8, 20
+MOST_POINTS = 150
+"""Models are told of so many, the nearest to the centre: a process' time grows with their cube."""
+ASKED = 8
+CANDIDATES = 1024
+STEP = 0.15
+"""Of the box: what is far from all that was tried looks good to a model only because it knows nothing there."""
+MOST_TURNED = 5
+HOPE = 0.5
+"""Deviations by which a place may be better than expected: more looks farther, and finds less."""
+LEAST_NOISE = 0.05
+"""Of the spread of the scores: without it a process believes every digit."""
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+Places = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hunch:
+    """Where to look; `expected` is the score that a model expects there and `spread` its deviation, where it says."""
+
+    places: Places
+    expected: float | None = None
+    spread: float | None = None
+
+
+def told(points: list[Point]) -> list[tuple[Places, float, int]]:
+    """Places, score and runs of all decided points; failures have the worst score."""
+    worst = max((p.score for p in points if p.score is not None), default=0.0)
+    return [(p.places, worst if p.score is None else p.score, max(1, p.runs)) for p in points if not p.open]
+
+
+def nearest(points: list[Point], centre: Places) -> list[tuple[Places, float, int]]:
+    """Of what is told, what a model is told."""
+    return sorted(told(points), key=lambda one: math.dist(one[0], centre))[:MOST_POINTS]
+
+
+def leader(points: list[Point], sigma: float) -> Point | None:
+    """The best one that is not just lucky: by its mean, plus the deviation of such a mean."""
+    scored = [p for p in points if p.score is not None]
+    return min(scored, key=lambda p: (p.score or 0.0) + sigma / math.sqrt(p.runs), default=None)
+
+
+def by_parzen(axes: list[Axis], points: list[Point], centre: Places, seed: int) -> Iterator[Hunch]:
+    """A few axes of what optuna's TPE asks for, the others at the centre; what is open counts as running."""
+    import optuna
+
+    draw = random.Random(seed)
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    box = {str(i): _distribution(axis) for i, axis in enumerate(axes)}
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=LEAST_FOR_PARZEN))
+    for places, score, _ in nearest(points, centre):
+        study.add_trial(optuna.trial.create_trial(params=_params(axes, places), distributions=box, value=score))
+    for point in points:
+        if point.open:
+            state = optuna.trial.TrialState.RUNNING
+            study.add_trial(
+                optuna.trial.create_trial(params=_params(axes, point.places), distributions=box, state=state)
+            )
+    for _ in range(ASKED):
+        trial = study.ask(box)
+        asked = [_place(axis, trial.params[str(i)]) for i, axis in enumerate(axes)]
+        turned = draw.sample(range(len(axes)), min(len(axes), draw.randint(1, MOST_TURNED)))
+        yield Hunch(tuple(asked[i] if i in turned else place for i, place in enumerate(centre)))
+
+
+def _distribution(axis: Axis) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    return CategoricalDistribution(tuple(range(len(axis.options)))) if axis.options else FloatDistribution(0.0, 1.0)
+
+
+def _params(axes: list[Axis], places: Places) -> dict[str, float | int]:
+    return {
+        str(i): round(place * (len(axis.options) - 1)) if axis.options else place
+        for i, (axis, place) in enumerate(zip(axes, places, strict=True))
+    }
+
+
+def _place(axis: Axis, param: float) -> float:
+    return param / (len(axis.options) - 1) if axis.options else float(param)
+
+
+def by_process(axes: list[Axis], points: list[Point], centre: Places, sigma: float, seed: int) -> Iterator[Hunch]:
+    """Candidates around the centre, those first that a Gaussian process holds for the best."""
+    import numpy as np
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+
+    known = nearest(points, centre)
+    places, scores = np.array([one[0] for one in known]), np.array([one[1] for one in known])
+    mean, spread = scores.mean(), max(scores.std(), 1e-12)
+    noise = np.array([max((sigma / spread) ** 2 / runs, LEAST_NOISE**2) for _, _, runs in known])
+    kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(np.ones(len(axes)), (0.1, 30.0), nu=2.5)
+    process = GaussianProcessRegressor(kernel, alpha=noise, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is as good an answer
+        process.fit(places, (scores - mean) / spread)
+    running = [p.places for p in points if p.open]
+    asked = np.array(_candidates(axes, centre, running, random.Random(seed)))
+    expected, deviation = process.predict(asked, return_std=True)
+    order = np.argsort(expected - HOPE * deviation, kind="stable")
+    for i in order[: 4 * ASKED]:
+        place = tuple(float(number) for number in asked[i])
+        yield Hunch(place, float(mean + spread * expected[i]), float(spread * deviation[i]))
+
+
+def _candidates(axes: list[Axis], centre: Places, running: list[Places], draw: random.Random) -> list[Places]:
+    """Steps of one to five axes from the centre; never where an experiment is under way."""
+    found: list[Places] = []
+    for _ in range(CANDIDATES):
+        places = list(centre)
+        for j in draw.sample(range(len(axes)), min(len(axes), draw.randint(1, MOST_TURNED))):
+            step = draw.random() if axes[j].options else draw.gauss(places[j], STEP)
+            places[j] = min(max(step, 0.0), 1.0)
+        found.append(tuple(places))
+    return [places for places in found if all(math.dist(places, other) > STEP for other in running)]
