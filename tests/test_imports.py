@@ -10,17 +10,18 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "research_loop"
 LAYERS = [
     {"records", "errors", "files", "plain", "gpus"},
-    {"config", "edits", "git", "noise", "plugins", "channel", "challenge"},
-    {"history", "ledger", "lock", "scoring", "sandbox", "sandbox_launch", "seccomp"},
+    {"config", "edits", "checks", "curves", "git", "noise", "verdict", "plugins", "channel", "challenge"},
+    {"history", "ledger", "lock", "reserve", "scoring", "sandbox", "sandbox_launch", "seccomp"},
     {"lab", "runlog", "data", "exam"},
     {"runners", "proposers"},
     {"branch", "pins", "doctor", "doctor_probes"},
-    {"jobs"},
+    {"jobs", "judging", "watchers"},
     {"session"},
     {"signals"},
     {"loop", "audit"},
     {"views"},
-    {"aftermath", "cheats"},
+    {"null", "aftermath", "cheats"},
+    {"wiring"},
     {"cli", "testing"},
 ]
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}

@@ -7,7 +7,7 @@ from typing import TypeVar, get_args
 
 import pytest
 
-from research_loop.session import RESERVE_BYTES
+from research_loop.reserve import RESERVE_BYTES
 from research_loop.testing import disks, syscalls
 from research_loop.testing.faults import Action, Fault
 from research_loop.testing.harness import run_harness

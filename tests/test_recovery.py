@@ -153,7 +153,18 @@ def test_where_no_sandbox_works_an_automatic_one_is_done_without_and_said(
         assert len(session.history.experiments) == 2
     assert notes.said[0].startswith("runs are not contained, and their scores unverified: no sandbox works here")
     with Session(open_lab(lab.root), LocalRunner(), unsafe=True) as session:
-        assert session.close(Proposal({"train.py": code}, "somebody's", parent=0, proposer="user"), again=True).verdict
+        better = code.replace(b"DEPTH = 8", b"DEPTH = 10")
+        assert session.close(Proposal({"train.py": better}, "somebody's", parent=0, proposer="user")).kept
+        session.submit(Proposal({"train.py": code}, "somebody's", parent=0, proposer="user"), again=True)
+    with session_of(open_lab(lab.root)) as session:
+        champion, still_open = session.history.experiments[2:]
+        with pytest.raises(ProposalError, match="`--unsafe`"):
+            session.finish(still_open.n)
+        with pytest.raises(ProposalError, match="`--unsafe`"):
+            session.audit(champion)
+        with pytest.raises(ProposalError, match="`--unsafe`"):
+            run_loop(session, SearchProposer(), Limits(experiments=1))
+        assert still_open in session.history.open
     (lab.root / "lab.toml").write_text(text.replace("[task]", '[task]\nsandbox = "landlock"'))
     with pytest.raises(SandboxError, match="not on this kernel"):
         session_of(open_lab(lab.root))

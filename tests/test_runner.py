@@ -14,7 +14,7 @@ import pytest
 from research_loop.errors import RunError
 from research_loop.records import Job, Progress, Result
 from research_loop.runners import local
-from research_loop.runners.local import LocalRunner
+from research_loop.runners.local import LocalRunner, Memory
 from research_loop.runners.remains import RUN_MARKER
 from runs import finish, first_line, harness, linux, make_job, run
 
@@ -74,8 +74,8 @@ def test_progress_is_told_four_times_a_second_at_most(tmp_path: Path, runner: Lo
         ("import sys; print('FAIL: loss is nan'); sys.exit(1)", "nan", "FAIL: loss is nan"),
         ("print('val_bpb: nan')", "nan", "val_bpb is nan"),
         ("raise MemoryError('CUDA out of memory. Tried 2 GiB')", "oom", "MemoryError: CUDA out of memory"),
-        ("import sys; print('step one'); sys.exit(3)", "exit", "exit code 3: step one"),
-        ("{}['depth']", "exit", "exit code 1: KeyError: 'depth'"),
+        ("import sys; print('step one'); sys.exit(3)", "exit", 'exit code 3; the run said "step one"'),
+        ("{}['depth']", "exit", "exit code 1; the run said \"KeyError: 'depth'\""),
         ("import os; os.kill(os.getpid(), 11)", "signal", "killed by SIGSEGV"),
         ("import os; os.kill(os.getpid(), 9)", "signal", "killed by SIGKILL"),
         ("print('val_bpb: 1.5\\nval_bpb: 1.5')", "no-score", "more than once"),
@@ -250,3 +250,49 @@ def test_a_run_that_takes_the_machines_memory_is_ended_before_it_has_it(
     result = run(runner, make_job(tmp_path, code))
     assert (result.outcome, result.reason) == ("crash", "oom") and "all of the machine's memory" in result.detail
     assert result.seconds < 20
+
+
+@linux
+def test_memory_that_no_process_holds_counts_when_little_is_left(
+    tmp_path: Path, runner: LocalRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+        import os, time
+        memory = os.memfd_create("held")
+        for _ in range(200):
+            os.write(memory, bytes(2**20))
+        time.sleep(60)
+    """
+    monkeypatch.setattr(local, "SCARCE", 1.0)
+    monkeypatch.setattr(local, "UNSEEN", 150 / local._memory_mb())
+    result = run(runner, make_job(tmp_path, code))
+    assert (result.outcome, result.reason) == ("crash", "oom") and result.seconds < 20
+
+
+@pytest.mark.parametrize(
+    ("held", "left", "files", "ends"),
+    [
+        (910, 90, 0, True),  # its processes hold it all
+        (10, 90, 700, True),  # it is in files of memory
+        (400, 90, 300, True),  # half and half
+        (10, 110, 700, False),  # but there is enough left
+        (700, 90, 50, False),  # what its processes hold is seen, and may be nine tenths
+        (300, 50, 20, False),  # another program holds the rest
+        (10, 50, 150, False),  # and has some of it in such files
+    ],
+)
+def test_a_run_ends_for_the_memory_that_it_took_and_for_nobody_elses(
+    held: float, left: float, files: float, ends: bool
+) -> None:
+    start = Memory(total=1000, left=800, files=100)
+    assert Memory(1000, left, start.files + files).ends(held, start) is ends
+
+
+def test_a_containers_own_count_of_memory_is_taken_where_it_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text(f"{100 * 2**20}\n")
+    monkeypatch.setattr(local, "MEMORY_LIMITS", (tmp_path / "absent", limit))
+    limit.with_name("memory.stat").write_text(f"anon {30 * 2**20}\nfile {60 * 2**20}\nshmem {50 * 2**20}\n")
+    assert local._memory() == Memory(total=100, left=20, files=50)

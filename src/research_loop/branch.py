@@ -90,11 +90,13 @@ class Branch:
         tip, champion = self._repository.tip(self.ref), kept[-1]
         if tip == champion.commit:
             return
-        if len(kept) > 1:
-            for path in self._replace_files(kept[-2], champion):
+        followed = next((e for e in self._ledger.history.experiments if e.commit == tip), None)
+        before = followed or (kept[-2] if len(kept) > 1 else None)
+        if before is not None:
+            for path in self._replace_files(before, champion):
                 cure = f"`research-loop restore {champion.n}` has the champion's"
                 self._note(f"{path} was edited meanwhile and is left as it is: {cure}")
-        if tip in {e.commit for e in kept}:
+        if tip is not None and followed is not None:
             self._repository.point(self.ref, champion.commit, tip)
         else:
             self._point(self.ref, champion.commit)

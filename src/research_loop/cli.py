@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
-import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from research_loop import wiring
 from research_loop.errors import ConfigError, LabError, ResearchLoopError
 from research_loop.plain import plain
 
 if TYPE_CHECKING:
-    from research_loop.data.preparation import CountModels
-    from research_loop.lab import Lab, Wish
-    from research_loop.session import Session
+    from research_loop.lab import Lab
 
 app = typer.Typer(
     name="research-loop",
@@ -83,17 +79,17 @@ def run(
     from research_loop.signals import Signals
 
     limits = Limits(experiments, None if hours is None else hours * 3600)
-    root, wish = _folder(lab), _wish(data, num_shards, train, budget, profile)
+    root, wish = wiring.folder_of(lab), wiring.wish_of(data, num_shards, train, budget, profile)
     if (root / "lab.toml").exists():
         from research_loop.lab import check_same_lab
 
-        check_same_lab(_open(root), wish)
+        check_same_lab(wiring.open_(root), wish)
     else:
-        _make(root, wish)
-    opened = _open(root)
-    editor = _proposer(opened, proposer)
-    with _view(opened) as view, _session(opened, view, unsafe) as session:
-        _prepare(session)
+        wiring.make(root, wish)
+    opened = wiring.open_(root)
+    editor = wiring.proposer_of(opened, proposer)
+    with wiring.view_of(opened) as view, wiring.session_of(opened, view, unsafe) as session:
+        wiring.prepare(session)
         with Signals(session):
             ended = run_loop(session, editor, limits)
         best = (
@@ -101,7 +97,7 @@ def run(
             if session.history.champion
             else ""
         )
-    print(f"{ended};{best} `{_command('status', root)}` shows it all")
+    print(f"{ended};{best} `{wiring.command_for('status', root)}` shows it all")
     if ended == "stopped":
         raise typer.Exit(130)
 
@@ -126,28 +122,28 @@ def init(
     from research_loop.lab import make_blank_lab
 
     if not blank:
-        _make(lab or Path("lab"), _wish(data, num_shards, train, budget, profile))
+        wiring.make(lab or Path("lab"), wiring.wish_of(data, num_shards, train, budget, profile))
         return
     root = lab or Path()
     for option, value in {"--data": data, "--num-shards": num_shards, "--train": train, "--profile": profile}.items():
         if value is not None:
             raise ConfigError(f"{option}: belongs to the GPT lab: leave it out, or leave out --blank")
-    task: dict[str, Any] = {"command": _words(command), "editable": edit or ["train.py"], "metric": metric}
+    task: dict[str, Any] = {"command": wiring.words(command), "editable": edit or ["train.py"], "metric": metric}
     task["direction"] = "higher" if higher else "lower"
     made = make_blank_lab(root, task, float(budget or 300))
     print(f"{made.root / 'lab.toml'}: written; scores of this lab are the runs' own word (unverified)")
-    print(f"next: `{_command('run', root)}`")
+    print(f"next: `{wiring.command_for('run', root)}`")
 
 
 @app.command()
 def prepare(lab: LabArgument = None) -> None:
     """Get the documents, train the tokenizer and pack the rows; what is there already is left as it is."""
-    opened = _open(_folder(lab))
+    opened = wiring.open_(wiring.folder_of(lab))
     if opened.config.source is None:
         print(f"{plain(str(opened.root))}: its lab.toml has no [data]: nothing to prepare")
         return
-    with _view(opened) as view, _session(opened, view) as session:
-        _prepare(session)
+    with wiring.view_of(opened) as view, wiring.session_of(opened, view) as session:
+        wiring.prepare(session)
     print(f"{plain(str(opened.root / 'data'))}: ready")
 
 
@@ -167,12 +163,12 @@ def try_(
     from research_loop.records import Proposal
     from research_loop.signals import Signals
 
-    opened = _open(_folder(lab))
+    opened = wiring.open_(wiring.folder_of(lab))
     files = opened.read(opened.config.editable)
-    with _view(opened) as view, _session(opened, view, unsafe) as session:
+    with wiring.view_of(opened) as view, wiring.session_of(opened, view, unsafe) as session:
         if session.history.champion is None:
             raise LabError(f"{opened.root}: has no baseline yet: `research-loop run --experiments 1` makes it first")
-        _prepare(session)
+        wiring.prepare(session)
         with Signals(session):
             proposal = Proposal(files, what, why, risk, "user", session.history.champion.n)
             experiment = session.close(proposal, again=again)
@@ -186,17 +182,21 @@ def try_(
 def audit(
     lab: LabArgument = None,
     runs: Annotated[int, typer.Option("--runs", help="Of each, with fresh seeds", min=1)] = 3,
+    unsafe: UnsafeOption = False,
 ) -> None:
-    """Train baseline and champion anew, and score both on text that no other run was scored on. Changes nothing."""
-    from research_loop.audit import report, run_audit
+    """Train baseline and champion anew, score both on text that no other run was scored on, and say whether the
+    difference is significant. Changes nothing."""
+    from research_loop.audit import held_report, report, run_audit
     from research_loop.signals import Signals
 
-    opened = _open(_folder(lab))
-    with _view(opened) as view, _session(opened, view) as session, Signals(session):
+    opened = wiring.open_(wiring.folder_of(lab))
+    with wiring.view_of(opened) as view, wiring.session_of(opened, view, unsafe) as session, Signals(session):
         samples = run_audit(session, runs, session.note)
     if samples is None:
         raise typer.Exit(130)
-    print(report(*samples, opened.config.metric))
+    print(report(*samples, opened.config.metric, opened.config.direction))
+    if held := held_report(*samples, opened):
+        print(held)
 
 
 @app.command()
@@ -210,14 +210,14 @@ def status(
     from research_loop.views import text
     from research_loop.views.live import read_live
 
-    opened, ledger = _read(_folder(lab))
+    opened, ledger = wiring.read(wiring.folder_of(lab))
     branch, live = branch_name(ledger) or "no branch yet", read_live(opened.state)
     if as_json:
         facts = text.status_json(ledger.history, opened.config, place=plain(str(opened.root)), branch=branch, live=live)
         print(json.dumps(facts, indent=1))
         return
     counts = count_models(opened)
-    line = _compare(counts) if counts else ""
+    line = wiring.compare_counts(counts) if counts else ""
     place = plain(str(opened.root))
     print(text.status(ledger.history, opened.config, place=place, branch=branch, live=live, counts=line))
 
@@ -231,7 +231,7 @@ def show(
     from research_loop.lab import repository_of
     from research_loop.views import text
 
-    opened, ledger = _read(_folder(lab))
+    opened, ledger = wiring.read(wiring.folder_of(lab))
     experiment = ledger.experiment(n)
     diff = ""
     if experiment.parent is not None:
@@ -248,9 +248,9 @@ def restore(
     """Bring an experiment's code back into the lab's own files. What they held before is kept in .research-loop."""
     from research_loop.lab import repository_of
 
-    opened, ledger = _read(_folder(lab))
+    opened, ledger = wiring.read(wiring.folder_of(lab))
     files = repository_of(opened).files(ledger.experiment(n).commit, opened.config.editable)
-    saved = _save_untried(opened, files)
+    saved = wiring.save_untried(opened, files)
     opened.write(files)
     print(f"{', '.join(files)}: as in experiment {n}" + (f"; before: {saved}" if saved else ""))
 
@@ -258,17 +258,42 @@ def restore(
 @app.command()
 def doctor(
     lab: LabArgument = None,
-    sandbox: Annotated[str, typer.Option("--sandbox", help="auto, bubblewrap, landlock or none")] = "auto",
+    sandbox: Annotated[
+        str | None, typer.Option("--sandbox", help="auto, bubblewrap, landlock or none; the lab's, else auto")
+    ] = None,
     corpus: Annotated[bool, typer.Option("--cheats", help="Run every cheat we know, in a lab of its own")] = False,
+    null: Annotated[int | None, typer.Option("--null", help="Try so many times what changes nothing", min=1)] = None,
 ) -> None:
-    """Try from inside what a run could do to this machine; a table of what the sandbox holds, and cures."""
+    """Try from inside what a run could do to this machine; a table of what the sandbox holds, and cures.
+
+    --null counts how many experiments are kept of those that change nothing, in a copy of the lab; it can be stopped,
+    and goes on.
+    """
     from research_loop import cheats, doctor
 
-    root = _folder(lab)
+    root = wiring.folder_of(lab)
+    if null is not None:
+        _run_null(wiring.open_(root), null)
+        return
     place = root.resolve() if (root / "lab.toml").exists() else None
+    sandbox = sandbox or (wiring.open_(root).config.sandbox if place else "auto")
     held = cheats.check_up(sandbox, print) if corpus else doctor.check_up(sandbox, place, print)
     if not held:
         raise typer.Exit(1)
+
+
+def _run_null(lab: Lab, experiments: int) -> None:
+    from research_loop import null, runners
+    from research_loop.session import Session
+    from research_loop.signals import Signals
+
+    copy = null.make_null_lab(lab)
+    runner = runners.load(copy.config.runner)()
+    with wiring.view_of(copy) as view, Session(copy, runner, [view], seed_of=null.seed_of) as session, Signals(session):
+        done = null.run_null(session, experiments)
+    print(null.report(session.history, copy.config.metric, copy.config.direction, copy.config.budget_seconds))
+    if not done:
+        raise typer.Exit(130)
 
 
 def main() -> None:
@@ -287,111 +312,3 @@ def main() -> None:
 def _fail(text: str) -> NoReturn:
     print(f"research-loop: {plain(text)}", file=sys.stderr)
     sys.exit(1)
-
-
-# --------------------------------------------------------------------------------------------------------- helpers
-
-
-def _folder(lab: Path | None) -> Path:
-    """The folder named, else the current one if it is a lab, else ./lab."""
-    if lab is not None:
-        return lab
-    return Path() if Path("lab.toml").exists() else Path("lab")
-
-
-def _compare(counts: CountModels) -> str:
-    """What models reach that only count, on the same validation bytes."""
-    scores = f"bigram counts {counts.bigram_bpb:.6f}, unigram counts {counts.unigram_bpb:.6f}"
-    return f"for comparison, in bits per byte: {scores}"
-
-
-def _words(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError as error:
-        raise ConfigError(f"--command {command}: {error}: close the quote") from error
-
-
-def _command(verb: str, root: Path) -> str:
-    """What to type for a lab; the default folder goes without saying."""
-    return f"research-loop {verb}" if str(root) in ("lab", ".") else f"research-loop {verb} {shlex.quote(str(root))}"
-
-
-def _open(root: Path) -> Lab:
-    from research_loop.lab import open_lab
-
-    return open_lab(root)
-
-
-def _read(root: Path) -> tuple[Lab, Any]:
-    from research_loop.ledger import Ledger
-
-    opened = _open(root)
-    if not opened.ledger_path.exists():
-        raise LabError(f"{opened.root}: nothing has been run here yet: `{_command('run', root)}` starts")
-    return opened, Ledger(opened.ledger_path, read_only=True)
-
-
-def _wish(
-    data: str | None, num_shards: int | None, train: Path | None, budget: int | None, profile: str | None
-) -> Wish:
-    from research_loop.lab import Wish
-
-    return Wish(data, num_shards, train, budget, profile)
-
-
-def _make(root: Path, wish: Wish) -> None:
-    from research_loop.lab import make_gpt_lab
-
-    made = make_gpt_lab(root, wish)
-    facts = f"data {plain(made.config.source or 'none')}, {made.config.budget_seconds:g} s a run"
-    print(f"{plain(str(made.root))}: a new lab, {facts}; see its program.md")
-
-
-def _prepare(session: Session) -> None:
-    """Data in the lab, while its lock is held and after its locked files were compared with the baseline's."""
-    from research_loop.data.preparation import prepare_lab
-
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its processes are ended, too
-    try:
-        counts = prepare_lab(session.lab, pinned=session.data_pin, say=session.note)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    session.check_pins()
-    if counts is not None:
-        session.note(_compare(counts))
-
-
-def _view(lab: Lab) -> Any:
-    from research_loop.views.terminal import PlainLines, Terminal
-
-    kind = Terminal if sys.stdout and sys.stdout.isatty() else PlainLines
-    return kind(lab.config.metric, lab.config.budget_seconds)
-
-
-def _session(lab: Lab, view: Any, unsafe: bool = False) -> Session:
-    from research_loop import runners
-    from research_loop.session import Session
-    from research_loop.views.live import LiveFile
-    from research_loop.views.tsv import ResultsFile
-
-    files = [ResultsFile(lab.root / "results.tsv", lab.config.metric), LiveFile(lab.state, lab.config.budget_seconds)]
-    return Session(lab, runners.load(lab.config.runner)(), [*files, view], unsafe=unsafe)
-
-
-def _proposer(lab: Lab, name: str | None) -> Any:
-    from research_loop import proposers
-
-    return proposers.load(name or lab.config.proposer)(seed=lab.config.seed)
-
-
-def _save_untried(lab: Lab, wanted: dict[str, bytes]) -> Path | None:
-    """Keeps a copy of the lab's files before they are overwritten, when they differ."""
-    present = {path: (lab.root / path).read_bytes() for path in wanted if (lab.root / path).exists()}
-    if not present or present == wanted:
-        return None
-    folder = lab.state / "saved" / f"{time.time_ns()}"
-    for path, data in present.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(data)
-    return folder

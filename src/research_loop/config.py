@@ -51,6 +51,7 @@ KEYS: dict[str, dict[str, tuple[str, Check]]] = {
         "link": ('a list of folders or files in the lab like ["data"]', _is_paths),
         "metric": ('a name printed as "name: value", like "val_bpb"', _is_name),
         "direction": ('"lower" or "higher"', lambda v: v in ("lower", "higher")),
+        "noise": ('"measured" or "none" (every run of a code scores the same)', lambda v: v in ("measured", "none")),
         "score": ('"run" (its own word) or "harness" (asked and challenged)', lambda v: v in ("run", "harness")),
         "sandbox": ('"auto", "bubblewrap", "landlock" or "none"', lambda v: v in SANDBOXES),
         "memory": ('a name printed as "name: value", like "peak_vram_mb"', _is_name),
@@ -86,6 +87,7 @@ class LabConfig:
     link: tuple[str, ...] = ()
     metric: str = "val_bpb"
     direction: Literal["lower", "higher"] = "lower"
+    noise: Literal["measured", "none"] = "measured"
     score: Literal["run", "harness"] = "run"
     sandbox: str = "none"
     memory: str = "peak_vram_mb"

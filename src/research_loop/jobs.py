@@ -12,6 +12,7 @@ from pathlib import Path
 from research_loop import sandbox
 from research_loop.errors import LabError, SandboxError
 from research_loop.exam import set_exam, show_training_data
+from research_loop.files import remove_tree
 from research_loop.gpus import first_gpu
 from research_loop.history import Repository
 from research_loop.lab import Lab
@@ -30,6 +31,7 @@ class JobMaker:
         self, lab: Lab, repository: Repository, mark: str, held_seed: int, note: Callable[[str], None]
     ) -> None:
         self._lab, self._repository, self._mark, self._held_seed = lab, repository, mark, held_seed
+        self._note = note
         self._folder, self._caches = lab.state / "runs", lab.state / "caches"
         self._backend = _choose_backend(lab.config.sandbox, note)
         self.contained = self._backend.name != "none"
@@ -54,7 +56,7 @@ class JobMaker:
         exam = self._exam(rival, baseline, audit)
         environment = self._environment(f"{n}.{k}", seed) | ({"RESEARCH_LOOP_EXAM": "stdin"} if exam else {})
         python = sys.executable if config.command[0] == "python" else config.command[0]
-        spec = self._spec(work, shown, fill=experiment.parent is None and not audit)
+        spec = self._spec(work, shown, fill=experiment.parent is None and not experiment.scores and not audit)
         command, environment = self._backend.wrap((python, *config.command[1:]), spec, environment)
         seconds = config.budget_seconds, config.limit_seconds
         return Job(n, k, command, work, log, environment, config.metric, config.memory, *seconds, exam)
@@ -63,7 +65,17 @@ class JobMaker:
         """Removes what a run left, or all runs, and what a sandbox put beside it."""
         names = (f"{job.n}.{job.k}", f"{job.n}.{job.k}.*") if job else ("*",)
         for folder in (found for name in names for found in self._folder.glob(name)):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
+
+    def show_log(self, job: Job) -> None:
+        """run.log in the lab is a copy of the newest log: `> run.log` by hand must not reach the stored one."""
+        part = self._lab.root / "run.log.part"
+        try:
+            shutil.copyfile(job.log, part)
+            part.replace(self._lab.root / "run.log")
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            self._note(f"run.log: not written ({error.strerror}); the log is {job.log}")
 
     def _spec(self, work: Path, shown: tuple[Path, ...], fill: bool) -> sandbox.Spec:
         """With a GPU, what a baseline compiles is offered to every later run: the baseline is the user's own code."""
@@ -71,14 +83,14 @@ class JobMaker:
         if gpu is None:
             return sandbox.Spec(work, shown)
         if fill:
-            shutil.rmtree(self._caches, ignore_errors=True)
+            remove_tree(self._caches)
             self._caches.mkdir(exist_ok=True)
         caches = self._caches if self._caches.is_dir() else None
         return sandbox.Spec(work, shown, GPU_SCRATCH_MB, GPU_PROCESSES, gpu, caches, fill)
 
     def _link(self, name: str, target: Path) -> list[Path]:
         """Links one entry of lab.toml into a run's folder; the links that were made."""
-        source = self._lab.root / name
+        source = (self._lab.root / name).resolve()  # a link of the user's would lead out of the sandbox's view
         if not source.exists():
             raise LabError(f"{source}: lab.toml links it, but it is not there: `research-loop prepare`, or take it out")
         if self._lab.config.score == "harness" and name == "data":

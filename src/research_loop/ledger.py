@@ -11,7 +11,7 @@ import json
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 from research_loop.errors import LedgerError
 from research_loop.records import Audit, Experiment, History, Point, Result, Run, Score, Verdict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 TABLES = {
     "meta": "key TEXT PRIMARY KEY, value TEXT NOT NULL",
     "experiments": """n INTEGER PRIMARY KEY, what TEXT NOT NULL, why TEXT NOT NULL, risk TEXT NOT NULL,
@@ -31,20 +31,21 @@ TABLES = {
     "results": """n INTEGER NOT NULL, k INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
         detail TEXT NOT NULL, score REAL, verified TEXT, exact REAL, exit_code INTEGER, seconds REAL NOT NULL,
         startup_seconds REAL, ready_seconds REAL, committed_seconds REAL, exam_seconds REAL, training_seconds REAL,
-        peak_vram_mb REAL, peak_ram_mb REAL, summary TEXT NOT NULL,
+        steps_per_second REAL, peak_vram_mb REAL, peak_ram_mb REAL, hopeless_at REAL, summary TEXT NOT NULL,
         PRIMARY KEY (n, k), FOREIGN KEY (n, k) REFERENCES runs (n, k)""",
     "traces": """n INTEGER NOT NULL, k INTEGER NOT NULL, curve TEXT NOT NULL, log_tail TEXT NOT NULL,
         held_nats BLOB NOT NULL,
         PRIMARY KEY (n, k), FOREIGN KEY (n, k) REFERENCES runs (n, k)""",
-    "verdicts": """n INTEGER PRIMARY KEY REFERENCES experiments, kind TEXT NOT NULL, reason TEXT NOT NULL,
-        detail TEXT NOT NULL, decided_at REAL NOT NULL""",
+    "verdicts": """n INTEGER NOT NULL REFERENCES experiments, revision INTEGER NOT NULL, kind TEXT NOT NULL,
+        reason TEXT NOT NULL, detail TEXT NOT NULL, decided_at REAL NOT NULL, PRIMARY KEY (n, revision)""",
     "audits": """id INTEGER PRIMARY KEY, n INTEGER NOT NULL REFERENCES experiments, seed INTEGER NOT NULL,
         started_at REAL NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL, score REAL,
         verified TEXT, exact REAL, seconds REAL NOT NULL""",
 }
 RESULT_COLUMNS = [
     *("outcome", "reason", "detail", "score", "verified", "exact", "exit_code", "seconds", "startup_seconds"),
-    *("ready_seconds", "committed_seconds", "exam_seconds", "training_seconds", "peak_vram_mb", "peak_ram_mb"),
+    *("ready_seconds", "committed_seconds", "exam_seconds", "training_seconds", "steps_per_second", "peak_vram_mb"),
+    *("peak_ram_mb", "hopeless_at"),
 ]
 """Of a result in `history`; the run's summary, curve and log stay in the file."""
 
@@ -98,18 +99,9 @@ class Ledger:
     def finish_run(self, n: int, k: int, result: Result) -> Experiment:
         """Appends the result of run `k`, its curve and the end of its log."""
         score = astuple(result.score) if result.score else (None, None, None)
-        row = (
-            *(n, k, result.outcome, result.reason, result.detail, *score, result.exit_code, result.seconds),
-            *(
-                result.startup_seconds,
-                result.ready_seconds,
-                result.committed_seconds,
-                result.exam_seconds,
-                result.training_seconds,
-            ),
-            *(result.peak_vram_mb, result.peak_ram_mb),
-            json.dumps(dict(result.summary)),
-        )
+        facts = [*(result.outcome, result.reason, result.detail), *score]
+        facts += [getattr(result, name) for name in RESULT_COLUMNS[len(facts) :]]
+        row = (n, k, *facts, json.dumps(dict(result.summary)))
         curve = json.dumps([list(asdict(point).values()) for point in result.curve])
         with self._transaction():
             self._append("results", row)
@@ -120,7 +112,17 @@ class Ledger:
         return self._remember(replace(experiment, runs=runs))
 
     def decide(self, n: int, verdict: Verdict) -> Experiment:
-        self._insert("verdicts", (n, verdict.kind, verdict.reason, verdict.detail, verdict.decided_at))
+        """Appends its verdict; a second one is a LedgerError."""
+        return self._decide(n, 0, verdict)
+
+    def revise(self, n: int, verdict: Verdict) -> Experiment:
+        """Appends another verdict, which counts from now on. The former ones stay in the file."""
+        with self._errors():
+            (revision,) = self._db.execute("SELECT count(*) FROM verdicts WHERE n = ?", (n,)).fetchone()
+        return self._decide(n, revision, verdict)
+
+    def _decide(self, n: int, revision: int, verdict: Verdict) -> Experiment:
+        self._insert("verdicts", (n, revision, verdict.kind, verdict.reason, verdict.detail, verdict.decided_at))
         return self._remember(replace(self.experiment(n), verdict=verdict))
 
     def record_audit(self, audit: Audit) -> None:
@@ -132,6 +134,12 @@ class Ledger:
     def note(self, key: str, value: str) -> None:
         """Writes down a fact about the lab, once; a second value for a key is a LedgerError."""
         self._insert("meta", (key, value))
+
+    def note_once(self, key: str, make: Callable[[], str]) -> str:
+        """The fact under a key; made and written down where there is none yet."""
+        if (known := self.noted(key)) is None:
+            self.note(key, known := make())
+        return known
 
     # -------------------------------------------------------------------------------------------------------- read
 
@@ -199,7 +207,8 @@ class Ledger:
         runs: dict[int, list[Run]] = {}
         for row in self._select("runs", ["seed", "started_at", "keeper_pid", "keeper_create_time"]):
             runs.setdefault(row[0], []).append(replace(Run(*row), result=results.get(row[:2])))
-        verdicts = {n: Verdict(*_shared(rest)) for n, *rest in self._db.execute("SELECT * FROM verdicts")}
+        newest = self._db.execute("SELECT * FROM verdicts ORDER BY n, revision")
+        verdicts = {n: Verdict(*_shared(rest)) for n, _, *rest in newest}
         for row in self._db.execute("SELECT * FROM experiments ORDER BY n"):
             shared = Experiment(*_shared(row))
             yield replace(shared, runs=tuple(runs.get(row[0], ())), verdict=verdicts.get(row[0]))

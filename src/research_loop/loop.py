@@ -68,8 +68,7 @@ def _tell_plan(session: Session, proposer: Proposer) -> None:
         return  # asking twice would tell nothing, and may cost money
     proposal = proposer.propose(session.open(), _as_if_discarded(session.history))
     if proposal is not None:
-        for watcher in session.watchers:
-            watcher.planned(" ".join(proposal.what.split()))
+        session.watchers.planned(" ".join(proposal.what.split()))
 
 
 def _as_if_discarded(history: History) -> History:

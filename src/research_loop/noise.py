@@ -1,13 +1,58 @@
-"""The verdict on an experiment: pure functions of what was measured."""
+"""How much of a difference between scores is noise: pure functions of what was measured.
+
+Runs of the same code differ, by seed and by what the machine did meanwhile. Their deviation, sigma, is pooled over
+everything that was ever run twice, under a prior that a few repeats overrule. A candidate is compared with the
+champion by Student's t under that sigma, and run again, with the champion, as long as it could still be either: a
+group-sequential test (Pocock, Group sequential methods in the design and analysis of clinical trials, 1977), whose
+bounds come from simulation: benchmarks/verdicts.py.
+"""
 
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from research_loop.records import Experiment, Result, Verdict
+from research_loop.records import Experiment
 
 Direction = Literal["lower", "higher"]
+Step = Literal["keep", "discard", "candidate", "champion"]
+"""What to do next: decide, or run one of the two again."""
+
+BASELINE_RUNS = 3
+KEEP = 0.0006
+"""Kept where chance does as well as this seldom, after any run."""
+DROP = (0.1, 0.04, 0.015, 0.005)
+"""Given up where chance does as well as this often, after one run, two, three and four."""
+MOST_RUNS = len(DROP) + 1
+
+PRIOR_SHARE_SECONDS = 0.13
+"""Sigma as a share of the score, times the budget: 0.0022 at 60 s, over seeds of one recipe on an H100, and 0.0004 at
+300 s in public logs of that task."""
+PRIOR_WEIGHT = 2.0
+"""In degrees of freedom."""
+LEAST_SHARE = 1e-6
+"""Of the score: what is below is lost in printing it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sigma:
+    """Standard deviation of one score between runs of one code. `degrees` of freedom count the prior, `repeats` do
+    not."""
+
+    value: float
+    degrees: float
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A candidate's mean score less the champion's, and how often chance alone would do as well or better."""
+
+    difference: float
+    p: float
 
 
 def better(value: float, than: float, direction: Direction) -> bool:
@@ -15,81 +60,60 @@ def better(value: float, than: float, direction: Direction) -> bool:
     return value < than if direction == "lower" else value > than
 
 
-MARGIN_SHARE = 1.25
-MARGIN_SECONDS, MARGIN_BUDGET_SHARE = 5.0, 0.05
-EXAM_SHARE, SLOWER = 2.0, 4.0
-
-
-def allowed_seconds(baseline: Experiment | None, budget_seconds: float) -> float:
-    """From spawn to the answer that the score is made of, by the harness's clock: the budget, and what the baseline
-    took beside it to start and to be evaluated, with a margin. Infinite where the baseline's was not measured."""
-    taken = baseline.last.committed_seconds if baseline and baseline.last else None
-    if taken is None:
-        return math.inf
-    margin = max(MARGIN_SECONDS, MARGIN_BUDGET_SHARE * budget_seconds)
-    return budget_seconds + MARGIN_SHARE * max(0.0, taken - budget_seconds) + margin
-
-
-def allowed_exam_seconds(baseline: Experiment | None, result: Result | None, budget_seconds: float) -> float:
-    """From ready to the last answer: twice what the baseline took, which was asked everything, and the same margin. A
-    model that goes on training between two answers takes longer. An honest one may answer one kind of question much
-    slower than the other; one that was slower in its first answer may be as much slower in the rest, up to SLOWER."""
-    base = baseline.last if baseline else None
-    if base is None or base.exam_seconds is None:
-        return math.inf
-    slower = _first_answer(result) / max(_first_answer(base), 0.001)
-    margin = max(MARGIN_SECONDS, MARGIN_BUDGET_SHARE * budget_seconds)
-    return min(max(EXAM_SHARE, 1.5 * slower), SLOWER) * base.exam_seconds + margin
-
-
-def _first_answer(result: Result | None) -> float:
-    if result is None or result.committed_seconds is None or result.ready_seconds is None:
-        return 0.0
-    return result.committed_seconds - result.ready_seconds
-
-
-def judge(
-    experiment: Experiment,
-    champion: Experiment | None,
-    metric: str,
-    direction: Direction,
-    decided_at: float,
-    allowed: float = math.inf,
-    allowed_exam: float = math.inf,
-) -> Verdict | None:
-    """keep when strictly better than the champion, discard when not, crash when the newest run has no score.
-
-    What the harness does not believe is discarded, so is a run's own word where the champion's was challenged, and a
-    run that took more than `allowed` seconds until it had committed itself to a score, or more
-    than `allowed_exam` to answer: it may have trained for longer.
-
-    None asks for another run: the newest was stopped or lost, so nothing was measured.
-    """
-    last = experiment.last
-    if last is None or last.outcome in ("stopped", "lost"):
+def measure_sigma(experiments: Iterable[Experiment], budget_seconds: float) -> Sigma | None:
+    """Pooled over all experiments that were run more than once; None before anything has a score."""
+    groups = [scores for e in experiments if (scores := e.scores)]
+    if not groups:
         return None
-    score = experiment.score
-    if last.outcome == "rejected":
-        return Verdict("discard", last.reason, last.detail, decided_at)
-    if last.outcome == "crash" or score is None:
-        return Verdict("crash", last.reason, last.detail, decided_at)
-    if champion is None or champion.score is None:
-        return Verdict("keep", "baseline", f"{metric} {score.value:.6f} is the one to beat", decided_at)
-    if last.committed_seconds is not None and last.committed_seconds > allowed:
-        fact = f"scored after {last.committed_seconds:.1f} s, where {allowed:.1f} s are allowed"
-        return Verdict("discard", "overtime", f"{fact}: it trained for longer, or started too slowly", decided_at)
-    if last.exam_seconds is not None and last.exam_seconds > allowed_exam:
-        fact = f"its exam took {last.exam_seconds:.1f} s, where {allowed_exam:.1f} s are allowed"
-        return Verdict(
-            "discard", "overtime", f"{fact}: it trained between its answers, or is slow to give them", decided_at
-        )
-    if score.verified == "unverified" and champion.score.verified != "unverified":
-        fact = f"{metric} {score.value:.6f} is the run's own word, the champion's is not: {last.detail or 'no answer'}"
-        return Verdict("discard", "unverified", fact, decided_at)
-    difference = score.value - champion.score.value
-    fact = f"{metric} {score.value:.6f}, {difference:+.6f} against experiment {champion.n}"
-    if better(score.value, champion.score.value, direction):
-        if champion.score.verified == "confirmed" and score.verified != "confirmed":
-            return Verdict("discard", "unconfirmed", f"{fact}, without a second look: `--again` tries it", decided_at)
-        return Verdict("keep", direction, fact, decided_at)
-    return Verdict("discard", f"not-{direction}", fact, decided_at)
+    return pooled(*_squares(groups), abs(groups[0][0]), budget_seconds)
+
+
+def squares(experiments: Iterable[Experiment]) -> tuple[float, int]:
+    """Squared deviations from each code's own mean, summed, and how many of them are free."""
+    return _squares([scores for e in experiments if (scores := e.scores)])
+
+
+def _squares(groups: list[tuple[float, ...]]) -> tuple[float, int]:
+    found = sum(statistics.variance(group) * (len(group) - 1) for group in groups if len(group) > 1)
+    return found, sum(len(group) - 1 for group in groups)
+
+
+def pooled(squares: float, repeats: int, level: float, budget_seconds: float) -> Sigma:
+    """From the sum of squared deviations from each code's own mean; `level` is the size of a score."""
+    prior = PRIOR_SHARE_SECONDS / budget_seconds * level
+    degrees = PRIOR_WEIGHT + repeats
+    value = math.sqrt((PRIOR_WEIGHT * prior**2 + squares) / degrees)
+    return Sigma(max(value, LEAST_SHARE * level), degrees, repeats)
+
+
+def compare(candidate: Sequence[float], champion: Sequence[float], sigma: Sigma, direction: Direction) -> Gap:
+    """Scores of both, in any order, at least one each."""
+    difference = statistics.fmean(candidate) - statistics.fmean(champion)
+    error = sigma.value * math.sqrt(1 / len(candidate) + 1 / len(champion))
+    return Gap(difference, chance_below(difference / error * (1 if direction == "lower" else -1), sigma.degrees))
+
+
+def next_step(p: float, candidate: int, champion: int) -> Step:
+    """Decides, or asks for a run of whichever was run less: the champion's luck must not judge all that follow it.
+
+    `p` is the chance of `compare`, the others how many runs there are of each.
+    """
+    if p < KEEP:
+        return "keep"
+    if candidate >= MOST_RUNS or p > DROP[candidate - 1]:
+        return "discard"
+    return "champion" if champion <= candidate else "candidate"
+
+
+def detectable(sigma: Sigma) -> float:
+    """The smallest difference that a single run against a champion of three is kept for at once."""
+    from scipy.special import stdtrit
+
+    return float(-stdtrit(sigma.degrees, KEEP)) * sigma.value * math.sqrt(1 + 1 / BASELINE_RUNS)
+
+
+def chance_below(t: float, degrees: float) -> float:
+    """Probability that Student's t with so many degrees of freedom is below `t`."""
+    from scipy.special import stdtr
+
+    return float(stdtr(degrees, t))

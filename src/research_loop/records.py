@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Literal
 Files = Mapping[str, bytes]
 """Editable files of a lab: path relative to the lab's root -> content."""
 
-Outcome = Literal["scored", "rejected", "crash", "stopped", "lost"]
-"""How a run ended: with a score; with one that the harness does not believe; badly; stopped by the user; lost to a
-kill of the harness."""
+Outcome = Literal["scored", "rejected", "cut", "crash", "stopped", "lost"]
+"""How a run ended: with a score; with one that the harness does not believe; cut short, for it could not win; badly;
+stopped by the user; lost to a kill of the harness."""
 
 VerdictKind = Literal["keep", "discard", "crash"]
 
@@ -54,7 +55,8 @@ class Result:
     not believe the score. `seconds` is spawn to end by the
     harness's clock; `startup_seconds` spawn to the first step, `ready_seconds` to "ready to be scored",
     `committed_seconds` to the answer that its score is made of; `exam_seconds` from ready to the last answer; the
-    summary's figures are the run's own word.
+    summary's figures are the run's own word. `hopeless_at` is the share of the budget at which its loss was too far
+    above the champion's; some of such runs go on.
     """
 
     outcome: Outcome
@@ -68,12 +70,22 @@ class Result:
     committed_seconds: float | None = None
     exam_seconds: float | None = None
     training_seconds: float | None = None
+    steps_per_second: float | None = None
     peak_vram_mb: float | None = None
     peak_ram_mb: float | None = None
+    hopeless_at: float | None = None
     summary: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[Point, ...] = ()
     log_tail: str = ""
     held_nats: bytes = b""
+
+
+SAME_SPEED = 0.08
+"""Runs of one code whose steps a second differ by a smaller share ran under the same conditions."""
+
+
+def _near(speed: float, usual: float) -> bool:
+    return abs(speed / usual - 1) <= SAME_SPEED
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +140,28 @@ class Experiment:
     verdict: Verdict | None = None
 
     @property
+    def counted(self) -> tuple[Score, ...]:
+        """Scores of its runs, in their order.
+
+        Of a kept one and of a baseline, which are compared with again and again, only those whose speed was about that
+        of its newest three: others ran on a machine that was busy, hot or cold, and say nothing about the next run.
+        """
+        scored = [run.result for run in self.runs if run.result and run.result.score]
+        speeds = [result.steps_per_second for result in scored[-3:] if result.steps_per_second]
+        usual = statistics.median(speeds) if speeds and (self.kept or self.parent is None) else None
+        same = [r for r in scored if not usual or not r.steps_per_second or _near(r.steps_per_second, usual)]
+        return tuple(result.score for result in same if result.score)
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """The values of those that count."""
+        return tuple(score.value for score in self.counted)
+
+    @property
     def score(self) -> Score | None:
-        """Mean over the scored runs; None when none was scored. Unverified when one of them is; confirmed when one is,
+        """Mean of those that count; None when none was scored. Unverified when one of them is; confirmed when one is,
         since it is the same code."""
-        scores = [r.result.score for r in self.runs if r.result and r.result.score]
+        scores = self.counted
         if not scores:
             return None
         seen = {score.verified for score in scores}
@@ -173,6 +203,19 @@ class History:
     def open(self) -> tuple[Experiment, ...]:
         """Proposed, not yet decided."""
         return tuple(e for e in self.experiments if e.verdict is None)
+
+    def line(self, n: int | None) -> tuple[Experiment, ...]:
+        """Experiment `n` and those whose code it was made of, the newest first; empty for None."""
+        known = {e.n: e for e in self.experiments}
+        found: list[Experiment] = []
+        while n is not None:
+            found.append(known[n])
+            n = known[n].parent
+        return tuple(found)
+
+    def authors(self, n: int | None) -> set[str]:
+        """Proposers of an experiment and of all that its code was made of."""
+        return {e.proposer for e in self.line(n)}
 
     def by_key(self, key: str) -> Experiment | None:
         return next((e for e in self.experiments if e.key == key), None)
@@ -244,6 +287,17 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """The champion's curve, (share of the budget, loss in nats), and how strictly a run is held against it: from the
+    share `first` on, with margins times `slack`. A run that is `spared` goes on even when it is hopeless."""
+
+    points: tuple[tuple[float, float], ...]
+    slack: float
+    first: float
+    spared: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One run to be started: a command in a prepared folder. With `exam`, the harness scores it.
 
@@ -261,6 +315,7 @@ class Job:
     budget_seconds: float
     limit_seconds: float
     exam: Exam | None = None
+    pace: Pace | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +30,9 @@ SUMMARY_KEYS = (
 
 DIVERGED_LOSS = 100.0
 """A training loss above this many nats is no longer training; karpathy/autoresearch stops there too."""
+
+MOST_SAID = 200
+"""Characters of a run's own words in a detail."""
 
 _NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE)
 _OOM = re.compile(
@@ -54,11 +57,11 @@ class Rejection:
 class Ending:
     """How a run's processes ended. `code` is the exit code, or minus the signal's number.
 
-    `cause`: it ended by itself; at the hard limit; when it had taken most of the machine's memory; the harness stopped
-    it; its keeper was killed; or it never started, with `error` as the reason.
+    `cause`: it ended by itself; at the hard limit; when it had taken most of the machine's memory; when it could not
+    win any more; the harness stopped it; its keeper was killed; or it never started, with `error` as the reason.
     """
 
-    cause: Literal["end", "limit", "memory", "stop", "lost", "unstarted"]
+    cause: Literal["end", "limit", "memory", "curve", "stop", "lost", "unstarted"]
     code: int | None = None
     error: str = ""
 
@@ -89,12 +92,18 @@ def score(lines: Iterable[str], metric: str) -> Score | Rejection:
         return Rejection("no-score", f"the run {fact}")
     value = _number(stated[0])
     if value is None:
-        return Rejection("no-score", f"{metric} is not a number: {plain(stated[0])[:40]}")
+        return Rejection("no-score", f"{metric} is not a number: {_said(stated[0], 40)}")
     if not math.isfinite(value):
         return Rejection("nan", f"{metric} is {value}")
     if metric == "val_bpb" and value <= 0:
         return Rejection("no-score", f"val_bpb is {value}: no model reaches that")
     return Score(value)
+
+
+def steps_per_second(summary: Mapping[str, float]) -> float | None:
+    """How fast it trained, by its own word; None where it does not say."""
+    steps, seconds = summary.get("num_steps"), summary.get("training_seconds")
+    return steps / seconds if steps and seconds and steps > 0 and seconds > 0 else None
 
 
 def conclude(
@@ -114,6 +123,10 @@ def conclude(
     """
     if ending.cause == "stop":
         return Result("stopped", detail="stopped by the user", exit_code=ending.code)
+    if ending.cause == "curve":
+        return Result(
+            "cut", "curve", "its loss was too far above the champion's to end below it", exit_code=ending.code
+        )
     if ending.cause == "end" and ending.code == 0:
         if marks is not None and marks.rejected:
             return Result("rejected", f"rejected:{marks.rejected}", marks.detail, exit_code=0)
@@ -142,18 +155,24 @@ def _why(ending: Ending, tail: Sequence[str], last_loss: float | None, near_memo
     if ending.cause == "lost":
         return "signal", "its keeper process was killed from outside, so the run was ended with it"
     if line := _last(_OOM, tail):
-        return "oom", line
+        return "oom", _said(line)
     name = _signal_name(ending.code)
     if name == "SIGKILL" and near_memory_limit:
         return "oom", "killed by SIGKILL while it held most of the memory: the kernel ran out"
     if line := _last(_NAN, tail):
-        return "nan", line
+        return "nan", _said(line)
     if last_loss is not None and not (math.isfinite(last_loss) and last_loss <= DIVERGED_LOSS):
         return "nan", f"its last training loss was {last_loss:g}"
     said = _telling_line(tail)
     if name:
-        return "signal", f"killed by {name}" + (f" after: {said}" if said else "")
-    return "exit", f"exit code {ending.code}" + (f": {said}" if said else ", and it printed nothing")
+        return "signal", f"killed by {name}" + (f"; {_said(said)}" if said else "")
+    return "exit", f"exit code {ending.code}" + (f"; {_said(said)}" if said else ", and it printed nothing")
+
+
+def _said(line: str, most: int = MOST_SAID) -> str:
+    """A run's own words, marked as such: whoever reads a detail must not take them for the harness's."""
+    words = plain(line).replace('"', "'")
+    return f'the run said "{words[:most]}{"..." if len(words) > most else ""}"'
 
 
 def _number(text: str) -> float | None:

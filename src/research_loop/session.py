@@ -8,20 +8,20 @@ can be open at once.
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-import shutil
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Protocol, Self
+from typing import Self
 
-from research_loop import edits, noise
+from research_loop import edits
 from research_loop.branch import Branch
+from research_loop.checks import check_code
 from research_loop.errors import LabError, LedgerError, ProposalError
 from research_loop.jobs import JobMaker
+from research_loop.judging import Judge
 from research_loop.lab import Lab, repository_of
 from research_loop.ledger import Ledger, now
 from research_loop.lock import Lock
@@ -33,14 +33,16 @@ from research_loop.records import (
     Experiment,
     History,
     Job,
-    Progress,
     Proposal,
     Result,
     Rival,
     Run,
     Verdict,
 )
+from research_loop.reserve import Reserve
 from research_loop.runners import Runner
+from research_loop.verdict import Again
+from research_loop.watchers import Watcher, Watchers
 
 BASE_SEED = 42
 LOST_RUNS_ALLOWED = 3
@@ -48,44 +50,44 @@ OWN_EDITS = ("baseline", "search")
 """Proposers whose code is the user's own, or that with other constants."""
 AUDITS = 100_000
 """Audits count on from here where runs count from 0: their folders and logs lie side by side."""
-MIN_FREE_MB = 100
-RESERVE_BYTES = 2**20
 
 
-class Watcher(Protocol):
-    """Is told what happens and decides nothing: a view."""
-
-    def opened(self, history: History) -> None: ...
-    def note(self, text: str) -> None: ...
-    def started(self, experiment: Experiment, run: Run) -> None: ...
-    def progressed(self, progress: Progress) -> None: ...
-    def planned(self, what: str) -> None: ...
-    def decided(self, experiment: Experiment, history: History) -> None: ...
-    def closed(self) -> None: ...
+def same_seeds(experiment: Experiment) -> int:
+    """The seed of an experiment's next run: the first scored one has the same in all of them, and so on."""
+    return BASE_SEED + len(experiment.scores)
 
 
 class Session:
     """An open lab: lock, ledger, repository and runner. A context manager; raises LockedError on a second one.
 
-    `unsafe` lets code that a model may have written run where no sandbox works.
+    `unsafe` lets code that a model may have written run where no sandbox works; `seed_of` draws the seeds of runs.
     """
 
-    def __init__(self, lab: Lab, runner: Runner, watchers: Iterable[Watcher] = (), *, unsafe: bool = False) -> None:
-        self.lab, self.runner, self.watchers = lab, runner, tuple(watchers)
-        self._unsafe = unsafe
+    def __init__(
+        self,
+        lab: Lab,
+        runner: Runner,
+        watchers: Iterable[Watcher] = (),
+        *,
+        unsafe: bool = False,
+        seed_of: Callable[[Experiment], int] = same_seeds,
+    ) -> None:
+        self.lab, self.runner, self.watchers = lab, runner, Watchers(watchers)
+        self._unsafe, self._seed_of = unsafe, seed_of
         self.stopping = False  # start nothing more
         self.halted = False  # and end what runs
         self._stop_said = False
         self._queue: deque[int] = deque()
         lab.state.mkdir(exist_ok=True)
         (lab.state / ".gitignore").write_text("*\n")
-        self._lock = Lock(lab.state)
+        self._lock, self._reserve = Lock(lab.state), Reserve(lab.root, lab.state)
         self._lock.acquire()
         try:
-            self._reserve()
+            self._reserve.fill()
             self.repository = repository_of(lab)
             self.ledger = Ledger(lab.ledger_path)
             self.branch = Branch(lab, self.repository, self.ledger, self.note)
+            self._judge = Judge(lab, self.ledger, self.repository)
             check_pins(self.ledger, lab, self.repository, data=False)
             self.jobs = JobMaker(lab, self.repository, self._mark(), self._held_seed(), self.note)
             self._recover()
@@ -101,7 +103,7 @@ class Session:
         with ExitStack() as last:
             last.callback(self._lock.release)
             last.callback(self.ledger.close)
-            last.callback(self._tell, lambda watcher: watcher.closed())
+            last.callback(self.watchers.closed)
             last.callback(self.jobs.clear)
             last.callback(self.runner.close)
             self.runner.stop()
@@ -127,11 +129,14 @@ class Session:
     def close(self, proposal: Proposal, *, again: bool = False) -> Experiment:
         """Runs, judges and records a proposal; the decided experiment.
 
-        Raises ProposalError, before any run, when it is not worth one. Without a verdict when the session was
-        stopped before: the experiment stays open.
+        Raises ProposalError, before any run, when it is not worth one. Without a verdict when stopped before: it
+        stays open.
         """
-        experiment = self.submit(proposal, again=again)
-        while (current := self.ledger.experiment(experiment.n)).verdict is None:
+        return self.finish(self.submit(proposal, again=again).n)
+
+    def finish(self, n: int) -> Experiment:
+        """Waits until an open experiment is decided, or the session stopped."""
+        while (current := self.ledger.experiment(n)).verdict is None:
             if self.stopping and not self.runner.running:
                 break
             self.pump(timeout=1.0)
@@ -143,17 +148,17 @@ class Session:
         None when it was stopped. It decides nothing and is recorded by itself.
         """
         self.check_pins()
+        self._refuse_uncontained(experiment.proposer, experiment.parent)
         seed, started_at, number = secrets.randbits(31), now(), len(self.ledger.audits())
         job = self.jobs.make(experiment, AUDITS + number, seed, audit=True)
         self.runner.start(job)
-        while not (ended := self.runner.wait(1.0, self._progressed)):
+        while not (ended := self.runner.wait(1.0, self.watchers.progressed)):
             self._heed_stop()
         result = self._believed(ended[0][1])
         self.jobs.clear(job)
         if result.outcome == "stopped":
             return None
-        audit = Audit(experiment.n, seed, started_at, result)
-        self.ledger.record_audit(audit)
+        self.ledger.record_audit(audit := Audit(experiment.n, seed, started_at, result))
         return audit
 
     # --------------------------------------------------------------------------------------------- submit and pump
@@ -165,8 +170,7 @@ class Session:
     @property
     def data_pin(self) -> str | None:
         """The digest of the baseline's data; None before there is a baseline."""
-        baseline = self.history.baseline
-        return None if baseline is None else self.ledger.noted(f"data:{baseline.n}")
+        return self.ledger.noted(f"data:{baseline.n}") if (baseline := self.history.baseline) else None
 
     @property
     def room(self) -> bool:
@@ -176,28 +180,32 @@ class Session:
     def submit(self, proposal: Proposal, *, again: bool = False) -> Experiment:
         """Checks a proposal, commits its code, records it and queues its first run. `again` allows a known code."""
         files = self._whole(proposal)
-        edits.check(files)
-        self._refuse_uncontained(proposal)
+        check_code(files)
+        self._refuse_uncontained(proposal.proposer, proposal.parent)
         key = edits.key(files)
         if proposal.parent is not None and not again:
             self._refuse_known(key)
         self.check_pins()
-        self._check_space()
+        self._reserve.check_space()
         commit = self._commit(proposal, files)
         what, why, risk = (" ".join(plain(text).split()) for text in (proposal.what, proposal.why, proposal.risk))
         new = Experiment(-1, what or "(no words)", why, risk, proposal.proposer, proposal.parent, commit, key, now())
         experiment = self._recorded(lambda: self.ledger.propose(new))
         self.branch.mark(experiment)
-        self._queue.append(experiment.n)
+        self._queue += [
+            due.n for due in (*self._judge.due(), experiment) if due is experiment or not self._awaited(due)
+        ]
         return experiment
 
     def pump(self, timeout: float) -> list[Experiment]:
-        """Starts queued runs where there is room, waits up to `timeout` seconds for one to end, records and judges
-        it; the newly decided."""
+        """Starts queued runs where there is room, waits up to `timeout` seconds for one to end, records it and judges
+        what waited for it; the newly decided."""
         self._heed_stop()
         while self._queue and self.runner.running < self.runner.slots and not self.stopping:
-            self._start(self._queue.popleft())
-        return [e for job, result in self.runner.wait(timeout, self._progressed) for e in self._finish(job, result)]
+            self._start(self._queue[0])
+            self._queue.popleft()
+        ended = self.runner.wait(timeout, self.watchers.progressed)
+        return [experiment for job, result in ended for experiment in self._finish(job, result)]
 
     def _heed_stop(self) -> None:
         """Signal handlers only set flags; what they ask for is done and said here."""
@@ -219,8 +227,10 @@ class Session:
             return dict(proposal.files)
         return {**self.repository.files(self.ledger.experiment(proposal.parent).commit, editable), **proposal.files}
 
-    def _refuse_uncontained(self, proposal: Proposal) -> None:
-        if self.jobs.fallen_back and not self._unsafe and proposal.proposer not in OWN_EDITS:
+    def _refuse_uncontained(self, proposer: str, parent: int | None) -> None:
+        if not self.jobs.fallen_back or self._unsafe:
+            return
+        if any(who.split("/")[0] not in OWN_EDITS for who in (proposer, *self.history.authors(parent))):
             raise ProposalError(
                 "no sandbox works here, so code that a model may have written is not run: `research-loop doctor` says "
                 "how to mend that, `--unsafe` runs it with all your rights"
@@ -247,23 +257,21 @@ class Session:
         with_locked = {**self.lab.read(self.lab.config.locked), **files}
         return self.repository.commit(self.repository.head(), with_locked, message)
 
-    def _check_space(self) -> None:
-        free_mb = shutil.disk_usage(self.lab.root).free / 2**20
-        if free_mb < MIN_FREE_MB:
-            raise LabError(f"{self.lab.root}: the disk has {free_mb:.0f} MB left: free some and start again")
-
     # --------------------------------------------------------------------------------------------------------- run
 
     def _start(self, n: int) -> None:
         experiment = self.ledger.experiment(n)
+        self._refuse_uncontained(experiment.proposer, experiment.parent)
         if experiment.parent is None:
             pin(self.ledger, self.lab, experiment)
         rivals = self._rival(self.history.champion), self._rival(self.history.baseline)
-        job = self.jobs.make(experiment, len(experiment.runs), BASE_SEED, *rivals)
+        seed = self._seed_of(experiment)
+        job = self.jobs.make(experiment, len(experiment.runs), seed, *rivals)
+        job = replace(job, pace=self._judge.pace(experiment))
         started = self.runner.start(job)
-        run = Run(n, job.k, BASE_SEED, now(), started.keeper_pid, started.keeper_create_time)
+        run = Run(n, job.k, seed, now(), started.keeper_pid, started.keeper_create_time)
         self._recorded(lambda: self.ledger.start_run(run))
-        self._tell(lambda watcher: watcher.started(experiment, run))
+        self.watchers.started(experiment, run)
 
     def _rival(self, other: Experiment | None) -> Rival | None:
         """Somebody to compare a run with; None where there is nobody, or nobody that the harness scored."""
@@ -272,15 +280,15 @@ class Session:
         held = self.ledger.held_nats(other.n)
         return Rival(other.score.value, held) if held or other.score.verified != "unverified" else None
 
-    def _progressed(self, progress: Progress) -> None:
-        self._tell(lambda watcher: watcher.progressed(progress))
-
     def _finish(self, job: Job, result: Result) -> list[Experiment]:
         result = self._believed(result)
         experiment = self._recorded(lambda: self.ledger.finish_run(job.n, job.k, result))
         self.jobs.clear(job)
-        self._show_log(job)
-        return [] if result.outcome == "stopped" else self._judge(experiment)
+        self.jobs.show_log(job)
+        if experiment.verdict is not None:
+            self.watchers.changed(experiment, self.history)
+            self._reconsider()
+        return self._settle()
 
     def _believed(self, result: Result) -> Result:
         """What a run without a sandbox says to the harness proves little: it can read the validation text."""
@@ -288,29 +296,37 @@ class Session:
             return result
         return replace(result, score=replace(result.score, verified="unverified"))
 
-    def _show_log(self, job: Job) -> None:
-        """run.log in the lab is a copy of the newest log: `> run.log` by hand must not reach the stored one."""
-        part = self.lab.root / "run.log.part"
-        try:
-            shutil.copyfile(job.log, part)
-            part.replace(self.lab.root / "run.log")
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            self.note(f"run.log: not written ({error.strerror}); the log is {job.log}")
-
     # ------------------------------------------------------------------------------------------------------- judge
 
-    def _judge(self, experiment: Experiment) -> list[Experiment]:
-        config = self.lab.config
-        baseline, seconds = self.history.baseline, config.budget_seconds
-        exam_seconds = noise.allowed_exam_seconds(baseline, experiment.last, seconds)
-        allowed = noise.allowed_seconds(baseline, seconds), exam_seconds
+    def _settle(self) -> list[Experiment]:
+        """Judges every open experiment that waits for no run, and queues the runs that it asks for; the decided."""
+        found = [self._rule(e) for e in self.history.open if e.last is not None and not self._awaited(e)]
+        return [experiment for experiment in found if experiment is not None]
+
+    def _awaited(self, experiment: Experiment) -> bool:
+        """Whether a run of it is queued, goes on, or was stopped by the user."""
+        newest = experiment.runs[-1].result if experiment.runs else None
+        return experiment.n in self._queue or newest is None or (self.stopping and newest.outcome == "stopped")
+
+    def _rule(self, experiment: Experiment) -> Experiment | None:
+        """The experiment, decided; None where another run is needed first, its own or the champion's."""
+        verdict = self._judge.judge(experiment)
+        if not isinstance(verdict, Again):
+            return self._decide(experiment, verdict)
         champion = self.history.champion
-        verdict = noise.judge(experiment, champion, config.metric, config.direction, now(), *allowed)
-        if verdict is None:
-            self._queue.append(experiment.n)
-            return []
-        return [self._decide(experiment, verdict)]
+        wanted = champion if verdict.who == "champion" and champion else experiment
+        if wanted is experiment or not self._awaited(wanted):
+            self.note(f"  {verdict.why}: experiment {wanted.n} is run again")
+            self._queue.append(wanted.n)
+        return None
+
+    def _reconsider(self) -> None:
+        """A champion that was run again and is none after all gives way to the one before it."""
+        champion, verdict = self.history.champion, self._judge.revise()
+        if champion is not None and verdict is not None:
+            revised = self._recorded(lambda: self.ledger.revise(champion.n, verdict))
+            self.branch.follow()
+            self.watchers.changed(revised, self.history)
 
     def _decide(self, experiment: Experiment, verdict: Verdict) -> Experiment:
         """The decision is recorded first; branch, files and views follow it, now or at the next start."""
@@ -319,7 +335,7 @@ class Session:
             self.branch.follow()
         else:
             self.branch.put_back(decided)
-        self._tell(lambda watcher: watcher.decided(decided, self.history))
+        self.watchers.decided(decided, self.history)
         return decided
 
     # -------------------------------------------------------------------------------------------------- durability
@@ -329,46 +345,36 @@ class Session:
         self._end_lost_runs()
         self.jobs.clear()
         self.branch.recover(self.history.experiments)
-        self._tell(lambda watcher: watcher.opened(self.history))
+        self.watchers.opened(self.history)
         self.branch.warn_of_uncommitted_work()
         for experiment in self.history.open:
             self._take_up(experiment)
+        self._reconsider()
+        self._settle()
 
     def _mark(self) -> str:
         """In the environment of every process of this lab; a copy of the lab in another folder has its own."""
-        if self.ledger.noted("lab_id") is None:
-            self.ledger.note("lab_id", uuid.uuid4().hex)
-        return hashlib.sha256(f"{self.ledger.noted('lab_id')} {self.lab.root}".encode(errors="replace")).hexdigest()
+        lab_id = self.ledger.note_once("lab_id", lambda: uuid.uuid4().hex)
+        return hashlib.sha256(f"{lab_id} {self.lab.root}".encode(errors="replace")).hexdigest()
 
     def _held_seed(self) -> int:
         """Chooses the places of the held rows; drawn once a lab, and known to no run."""
-        if self.ledger.noted("held_seed") is None:
-            self.ledger.note("held_seed", str(secrets.randbits(63)))
-        return int(self.ledger.noted("held_seed") or 0)
+        return int(self.ledger.note_once("held_seed", lambda: str(secrets.randbits(63))))
 
     def _end_lost_runs(self) -> None:
-        unfinished = [run for e in self.history.open for run in e.runs if run.result is None]
+        unfinished = [run for e in self.history.experiments for run in e.runs if run.result is None]
         self.runner.recover(unfinished, self._mark())
         for run in unfinished:
             lost = Result("lost", "lost", "the harness ended before the run did", seconds=now() - run.started_at)
             self.ledger.finish_run(run.n, run.k, lost)
 
     def _take_up(self, experiment: Experiment) -> None:
-        """Judges what was measured but not decided; runs again what was lost, a few times at most."""
+        """Runs again what was not measured; what was lost, a few times at most."""
         lost = sum(run.result is not None and run.result.outcome == "lost" for run in experiment.runs)
         if lost >= LOST_RUNS_ALLOWED and experiment.last is not None and experiment.last.outcome == "lost":
             self._decide(experiment, Verdict("crash", "lost", f"the harness ended {lost} times during its runs", now()))
         elif experiment.last is None:
             self._queue.append(experiment.n)
-        else:
-            self._judge(experiment)
-
-    def _reserve(self) -> None:
-        """A megabyte that a full disk cannot take, given up for the row of the run that filled it."""
-        path = self.lab.state / "reserve"
-        whole = path.exists() and path.stat().st_size == RESERVE_BYTES  # a kill may have cut it short
-        if not whole and shutil.disk_usage(self.lab.root).free > MIN_FREE_MB * 2**20:
-            path.write_bytes(os.urandom(RESERVE_BYTES))
 
     def _recorded(self, append: Callable[[], Experiment]) -> Experiment:
         """Appends to the ledger; on a full disk once more, after giving up the reserve and the ended runs' folders."""
@@ -377,20 +383,11 @@ class Session:
         except LedgerError as error:
             if not error.full:
                 raise
-            (self.lab.state / "reserve").unlink(missing_ok=True)
+            self._reserve.give_up()
             if self.runner.running == 0:
                 self.jobs.clear()
             return append()
 
     def note(self, text: str) -> None:
         """Says something to whoever watches."""
-        for watcher in self.watchers:
-            watcher.note(text)
-
-    def _tell(self, event: Callable[[Watcher], None]) -> None:
-        """A view's file that cannot be written is said and does not end the night; the next start writes it."""
-        for watcher in self.watchers:
-            try:
-                event(watcher)
-            except OSError as error:
-                self.note(f"{error.filename or type(watcher).__name__}: not written ({error.strerror})")
+        self.watchers.note(text)

@@ -17,19 +17,20 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import psutil
 
+from research_loop.curves import Gate
 from research_loop.errors import RunError
 from research_loop.exam import Examiner
 from research_loop.records import Job, Progress, Result, Run
 from research_loop.runlog import RunLog
 from research_loop.runners import Started
 from research_loop.runners.remains import KEEPER, LAB_MARKER, RUN_MARKER, carries, end_keeper, kill_marked, sweep
-from research_loop.scoring import Ending, conclude, read_summary
+from research_loop.scoring import Ending, conclude, read_summary, steps_per_second
 
 LINUX = sys.platform == "linux"
 CHUNK_BYTES = 1024 * 1024
@@ -43,10 +44,34 @@ MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 """A container's, in bytes: cgroup v2 and v1."""
 MEMORY_BOUND = 0.9
 """Share of the memory that a run may hold before it is ended: at the end of it the kernel kills whom it likes."""
+SCARCE, UNSEEN = 0.1, 0.1
+"""Shares of the memory: so little left, and so much more in files of memory (tmpfs, memfd), end a run."""
+USED = (("anon", "shmem"), ("total_rss", "total_shmem"))
+"""What a container's processes hold and its files of memory, in its memory.stat: cgroup v2 and v1."""
 EXAM_SECONDS = 300.0
 """For questions and answers after a run has committed itself to a score, on top of its limit."""
 MEMORY_SHARE = 0.5
 """A run killed while it held more than this share of the memory is taken for one that ran out of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """In MB: all of it, what is left, and what is in files of memory, which need not be any process's own."""
+
+    total: float
+    left: float
+    files: float
+
+    def ends(self, held: float, start: Memory) -> bool:
+        """Whether the run ends that holds `held` MB, by its processes, and began at `start`.
+
+        With little left, files in memory that grew by much count as the run's, if with them it took most of what went.
+        """
+        if held > MEMORY_BOUND * self.total:
+            return True
+        unseen = self.files - start.files
+        took_most = held + unseen > (start.left - self.left) / 2
+        return self.left < SCARCE * self.total and unseen > UNSEEN * self.total and took_most
 
 
 class LocalRunner:
@@ -154,10 +179,12 @@ class _Active:
         self._log = RunLog(job.log, job.metric, job.memory_metric)
         self._report = b""
         self._overdue_at = seconds + OVERDUE_SECONDS
-        self._stopping: Literal["", "stop", "limit", "memory"] = ""
+        self._stopping: Literal["", "stop", "limit", "memory", "curve"] = ""
+        self._gate = Gate(job.pace) if job.pace else None
         self._seen: list[psutil.Process] = []
         self._sample_at = 0.0
         self._peak_mb = 0.0
+        self._memory = _memory()
         self._told_at, self._told_news = 0.0, 0
 
     def seconds(self) -> float:
@@ -183,7 +210,7 @@ class _Active:
         self.over = not data
         return bool(data)
 
-    def stop(self, cause: Literal["stop", "limit", "memory"] = "stop") -> None:
+    def stop(self, cause: Literal["stop", "limit", "memory", "curve"] = "stop") -> None:
         self._stopping = self._stopping or cause
         self._overdue_at = min(self._overdue_at, self.seconds() + OVERDUE_SECONDS)
         with contextlib.suppress(OSError):  # it has just ended: that is heard in a moment
@@ -198,6 +225,8 @@ class _Active:
             self._sample_at = now + max(TICK_SECONDS, (self.seconds() - now) / SAMPLE_SHARE)
         if self._examiner and now >= self.job.limit_seconds and not self._examiner.committed.is_set():
             self.stop("limit")
+        if self._gate and self._gate.see(self._log.share, self._log.loss) and not self._gate.pace.spared:
+            self.stop("curve")
         if now >= self._overdue_at and not self.over:
             self._keeper.kill()  # stuck or stopped by its run; its end is heard on the socket
 
@@ -247,8 +276,10 @@ class _Active:
             committed_seconds=marks.committed_seconds if marks else None,
             exam_seconds=marks.exam_seconds if marks else None,
             training_seconds=summary.get("training_seconds"),
+            steps_per_second=steps_per_second(summary),
             peak_vram_mb=summary.get(job.memory_metric),
             peak_ram_mb=self._peak_mb or None,
+            hopeless_at=self._gate.hopeless_at if self._gate else None,
             summary=summary,
             curve=log.curve,
             log_tail="\n".join(log.tail()),
@@ -256,7 +287,7 @@ class _Active:
         )
 
     def _sample_memory(self) -> None:
-        """Resident memory of the whole tree; who is in it is remembered for the case that the keeper is killed."""
+        """Memory of the whole tree and of the machine; who is in it is remembered in case the keeper is killed."""
         try:
             self._seen = self._process.children(recursive=True)
         except psutil.NoSuchProcess:
@@ -266,7 +297,7 @@ class _Active:
             with contextlib.suppress(psutil.Error):
                 held += process.memory_info().rss
         self._peak_mb = max(self._peak_mb, held / 2**20)
-        if held / 2**20 > MEMORY_BOUND * _memory_mb():
+        if _memory().ends(held / 2**20, self._memory):
             self.stop("memory")
 
     def _sweep(self) -> None:
@@ -336,3 +367,23 @@ def _memory_mb() -> float:
         with contextlib.suppress(OSError, ValueError):  # no such cgroup, or its limit is the word "max"
             total = min(total, float(int(limit.read_text())))
     return total / 2**20
+
+
+def _memory() -> Memory:
+    """What there is now."""
+    machine, total = psutil.virtual_memory(), _memory_mb()
+    left, files = machine.available / 2**20, getattr(machine, "shared", 0) / 2**20
+    if total < machine.total / 2**20:
+        held, files = next(filter(None, map(_container, MEMORY_LIMITS)), (0.0, 0.0))
+        left = min(left, total - held - files)
+    return Memory(total, left, files)
+
+
+def _container(limit: Path) -> tuple[float, float] | None:
+    """What a container's processes hold, and its files of memory, in MB; its caches are given up when need be."""
+    with contextlib.suppress(OSError, ValueError):
+        said = dict(line.split() for line in limit.with_name("memory.stat").read_text().splitlines())
+        for held, files in USED:
+            if held in said and files in said:
+                return int(said[held]) / 2**20, int(said[files]) / 2**20
+    return None

@@ -26,5 +26,8 @@ class Quiet:
     def decided(self, experiment: Experiment, history: History) -> None:
         """A verdict is in the ledger."""
 
+    def changed(self, experiment: Experiment, history: History) -> None:
+        """A decided experiment was run again: its score is another, perhaps its verdict, too."""
+
     def closed(self) -> None:
         """The session ends."""

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from research_loop.records import Experiment, History, Progress, Run
 from research_loop.views import Quiet
-from research_loop.views.text import best, row, tally
+from research_loop.views.text import best, row, taken_back, tally
 
 STYLES = {"keep": "bold green", "discard": "", "crash": "red"}
 HEADER = f"{'n':>5}  {'verdict':<7}  {'score':>10}  what"
@@ -65,6 +65,11 @@ class Terminal(Quiet):
         if experiment.verdict.kind == "crash":
             self._print(f"{'':>7}{experiment.verdict.detail}", "red")
 
+    def changed(self, experiment: Experiment, history: History) -> None:
+        self._history, self._current = history, None
+        if not experiment.kept:
+            self._print(taken_back(experiment), "bold red")
+
     def _show_table_so_far(self) -> None:
         self._headed = True
         self._print(HEADER, "dim")
@@ -109,6 +114,7 @@ class PlainLines(Quiet):
 
     def __init__(self, metric: str, budget_seconds: float) -> None:
         self._metric, self._budget, self._said_at, self._share = metric, budget_seconds, 0.0, 0.0
+        self._announced: set[int] = set()
 
     def __enter__(self) -> PlainLines:
         return self
@@ -125,6 +131,10 @@ class PlainLines(Quiet):
 
     def started(self, experiment: Experiment, run: Run) -> None:
         self._said_at, self._share = time.monotonic(), 0.0
+        if experiment.verdict is not None or experiment.n in self._announced:
+            print(f"  run {run.k + 1} of experiment {experiment.n}", flush=True)
+            return
+        self._announced.add(experiment.n)
         why = f" ({experiment.why})" if experiment.why else ""
         print(f"experiment {experiment.n}: {experiment.what}{why}", flush=True)
 
@@ -142,3 +152,7 @@ class PlainLines(Quiet):
         verdict = experiment.verdict
         assert verdict is not None
         print(f"  {verdict.kind}: {verdict.detail}; {best(history, self._metric)}; {tally(history)}", flush=True)
+
+    def changed(self, experiment: Experiment, history: History) -> None:
+        if not experiment.kept:
+            print(f"  {taken_back(experiment)}; {best(history, self._metric)}", flush=True)

@@ -7,9 +7,11 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from research_loop import noise
 from research_loop.config import LabConfig
 from research_loop.plain import plain_lines
 from research_loop.records import Experiment, History, Point
+from research_loop.views.accounting import account
 from research_loop.views.live import Live
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -52,6 +54,12 @@ def row(experiment: Experiment) -> str:
     return f"{experiment.n:>5}  {kind:<7}  {score:>10}  {experiment.what}{reason}"
 
 
+def taken_back(experiment: Experiment) -> str:
+    """One that was kept, and is not any more."""
+    assert experiment.verdict is not None
+    return f"experiment {experiment.n} is taken back: {experiment.verdict.detail}"
+
+
 def sparkline(points: tuple[Point, ...], width: int = 60) -> str:
     """Training loss over the run as one line of bars, each the mean of its share; low is good."""
     if not points:
@@ -72,13 +80,44 @@ def status(
     lines = [f"{place}: {branch}, {len(history.experiments)} experiments, {tally(history)}"]
     if history.champion and history.champion.score:
         lines += [f"{best(history, config.metric)}, {VERIFIED[history.champion.score.verified]}"]
-    lines += [counts] if counts else []
+    time_line = account(history, config.budget_seconds).line()
+    facts = (noise_line(history, config), time_line, early_stop_line(history), counts)
+    lines += [fact for fact in facts if fact]
     if live is not None:
         left = max(0.0, live.budget_seconds - (live.share or 0.0) * live.budget_seconds)
         loss = "" if live.loss is None else f", loss {live.loss:.4f}"
         lines += [f"now: experiment {live.n}, {left:.0f} s of training left{loss}: {live.what} (pid {live.pid})"]
     lines += [row(e) for e in history.experiments[-last:]]
     return "\n".join(lines)
+
+
+def noise_line(history: History, config: LabConfig) -> str:
+    """What sigma is and means; empty where it is not measured."""
+    sigma = noise.measure_sigma(history.experiments, config.budget_seconds)
+    if sigma is None or config.noise == "none":
+        return ""
+    repeats = f"{sigma.repeats} repeats" if sigma.repeats else "a guess before the first repeat"
+    single = f"a single run shows differences of {noise.detectable(sigma):.6f} or more"
+    return f"noise: runs of the same code differ by {sigma.value:.6f} (standard deviation, {repeats}); {single}"
+
+
+def early_stop_line(history: History) -> str:
+    """How many runs were cut short, and how often that would have been wrong, by those that went on all the same."""
+    hopeless = [e for e in history.experiments if any(run.result and run.result.hopeless_at for run in e.runs)]
+    cut = sum(e.last is not None and e.last.outcome == "cut" for e in hopeless)
+    spared = [e for e in hopeless if e.verdict and e.verdict.reason != "curve"]
+    if not hopeless:
+        return ""
+    return (
+        f"early stop: {cut} hopeless runs cut short; {len(spared)} spared, {sum(e.kept for e in spared)} of these kept"
+    )
+
+
+def _noise_json(history: History, config: LabConfig) -> dict[str, Any] | None:
+    sigma = noise.measure_sigma(history.experiments, config.budget_seconds)
+    if sigma is None or config.noise == "none":
+        return None
+    return {"sigma": sigma.value, "repeats": sigma.repeats, "detectable": noise.detectable(sigma)}
 
 
 def status_json(history: History, config: LabConfig, *, place: str, branch: str, live: Live | None) -> dict[str, Any]:
@@ -94,6 +133,8 @@ def status_json(history: History, config: LabConfig, *, place: str, branch: str,
         "verdicts": {kind: kinds[kind] for kind in ("keep", "discard", "crash", "open")},
         "baseline": _brief(history.baseline),
         "champion": _brief(history.champion),
+        "noise": _noise_json(history, config),
+        "seconds": asdict(account(history, config.budget_seconds)),
         "running": _finite(asdict(live)) if live else None,
         "last": [_brief(e) for e in history.experiments[-10:]],
     }
@@ -143,7 +184,7 @@ def show(experiment: Experiment, config: LabConfig, *, diff: str, curve: tuple[P
 
 def _measured(k: int, seed: int, config: LabConfig, result: Any) -> str:
     if result is None:
-        return f"run {k} (seed {seed}): running"
+        return f"run {k + 1} (seed {seed}): running"
     score = f"{config.metric} {result.score.value:.6f} ({result.score.verified})" if result.score else result.outcome
     if result.score and result.score.exact is not None:
         score += f", {config.metric}_exact {result.score.exact:.6f}"
@@ -151,4 +192,4 @@ def _measured(k: int, seed: int, config: LabConfig, result: Any) -> str:
     facts += [f"{result.startup_seconds:.1f} s to the first step"] if result.startup_seconds is not None else []
     facts += [f"{result.peak_vram_mb:.0f} MB of GPU memory"] if result.peak_vram_mb else []
     facts += [f"{result.peak_ram_mb:.0f} MB of memory"] if result.peak_ram_mb else []
-    return f"run {k} (seed {seed}): {score}, {', '.join(facts)}"
+    return f"run {k + 1} (seed {seed}): {score}, {', '.join(facts)}"

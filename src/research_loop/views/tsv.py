@@ -39,5 +39,8 @@ class ResultsFile(Quiet):
     def decided(self, experiment: Experiment, history: History) -> None:
         self._write(history)
 
+    def changed(self, experiment: Experiment, history: History) -> None:
+        self._write(history)
+
     def _write(self, history: History) -> None:
         write_whole(self._path, results_tsv(history, self._metric).encode())

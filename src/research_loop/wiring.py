@@ -1,0 +1,123 @@
+"""What the verbs of the command line share: finding, opening and making labs, and the parts of a session."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from research_loop.errors import ConfigError, LabError
+from research_loop.plain import plain
+
+if TYPE_CHECKING:
+    from research_loop.data.preparation import CountModels
+    from research_loop.lab import Lab, Wish
+    from research_loop.session import Session
+
+
+def folder_of(lab: Path | None) -> Path:
+    """The folder named, else the current one if it is a lab, else ./lab."""
+    if lab is not None:
+        return lab
+    return Path() if Path("lab.toml").exists() else Path("lab")
+
+
+def compare_counts(counts: CountModels) -> str:
+    """What models reach that only count, on the same validation bytes."""
+    scores = f"bigram counts {counts.bigram_bpb:.6f}, unigram counts {counts.unigram_bpb:.6f}"
+    return f"for comparison, in bits per byte: {scores}"
+
+
+def words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise ConfigError(f"--command {command}: {error}: close the quote") from error
+
+
+def command_for(verb: str, root: Path) -> str:
+    """What to type for a lab; the default folder goes without saying."""
+    return f"research-loop {verb}" if str(root) in ("lab", ".") else f"research-loop {verb} {shlex.quote(str(root))}"
+
+
+def open_(root: Path) -> Lab:
+    from research_loop.lab import open_lab
+
+    return open_lab(root)
+
+
+def read(root: Path) -> tuple[Lab, Any]:
+    from research_loop.ledger import Ledger
+
+    opened = open_(root)
+    if not opened.ledger_path.exists():
+        raise LabError(f"{opened.root}: nothing has been run here yet: `{command_for('run', root)}` starts")
+    return opened, Ledger(opened.ledger_path, read_only=True)
+
+
+def wish_of(
+    data: str | None, num_shards: int | None, train: Path | None, budget: int | None, profile: str | None
+) -> Wish:
+    from research_loop.lab import Wish
+
+    return Wish(data, num_shards, train, budget, profile)
+
+
+def make(root: Path, wish: Wish) -> None:
+    from research_loop.lab import make_gpt_lab
+
+    made = make_gpt_lab(root, wish)
+    facts = f"data {plain(made.config.source or 'none')}, {made.config.budget_seconds:g} s a run"
+    print(f"{plain(str(made.root))}: a new lab, {facts}; see its program.md")
+
+
+def prepare(session: Session) -> None:
+    """Data in the lab, while its lock is held and after its locked files were compared with the baseline's."""
+    from research_loop.data.preparation import prepare_lab
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its processes are ended, too
+    try:
+        counts = prepare_lab(session.lab, pinned=session.data_pin, say=session.note)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    session.check_pins()
+    if counts is not None:
+        session.note(compare_counts(counts))
+
+
+def view_of(lab: Lab) -> Any:
+    from research_loop.views.terminal import PlainLines, Terminal
+
+    kind = Terminal if sys.stdout and sys.stdout.isatty() else PlainLines
+    return kind(lab.config.metric, lab.config.budget_seconds)
+
+
+def session_of(lab: Lab, view: Any, unsafe: bool = False) -> Session:
+    from research_loop import runners
+    from research_loop.session import Session
+    from research_loop.views.live import LiveFile
+    from research_loop.views.tsv import ResultsFile
+
+    files = [ResultsFile(lab.root / "results.tsv", lab.config.metric), LiveFile(lab.state, lab.config.budget_seconds)]
+    return Session(lab, runners.load(lab.config.runner)(), [*files, view], unsafe=unsafe)
+
+
+def proposer_of(lab: Lab, name: str | None) -> Any:
+    from research_loop import proposers
+
+    return proposers.load(name or lab.config.proposer)(seed=lab.config.seed)
+
+
+def save_untried(lab: Lab, wanted: dict[str, bytes]) -> Path | None:
+    """Keeps a copy of the lab's files before they are overwritten, when they differ."""
+    present = {path: (lab.root / path).read_bytes() for path in wanted if (lab.root / path).exists()}
+    if not present or present == wanted:
+        return None
+    folder = lab.state / "saved" / f"{time.time_ns()}"
+    for path, data in present.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return folder

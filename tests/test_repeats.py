@@ -1,0 +1,154 @@
+"""Scores that differ from run to run: the loop runs again what could be luck, over real processes and a real ledger."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from research_loop.lab import Lab, open_lab
+from research_loop.ledger import Ledger
+from research_loop.loop import Limits, ensure_baseline, run_loop
+from research_loop.proposers.search import SearchProposer
+from research_loop.records import Experiment, History, Proposal, Run
+from research_loop.runners.local import LocalRunner
+from research_loop.session import BASE_SEED, Session
+from research_loop.testing.labs import make_quick_lab
+from research_loop.testing.promises import broken, users
+from research_loop.views import Quiet
+from research_loop.views.tsv import ResultsFile
+
+NOISY = """# A run's score is its seed's and its own: `luck` says what each of its runs gets on top of LEVEL.
+import os
+
+LEVEL = 1.0
+LUCK = "0"
+run = int(os.environ["RESEARCH_LOOP_SEED"]) - 42
+luck = {"0": [0.0, 0.0001, -0.0001], "once": [-0.004, 0.004], "true": [-0.01], "near": [-0.0006, -0.0005, -0.0004]}
+mine = luck[LUCK]
+print(f"val_bpb: {LEVEL + mine[run % len(mine)]:.6f}")
+"""
+
+
+@dataclass
+class Notes(Quiet):
+    """What the loop did, in order."""
+
+    said: list[str] = field(default_factory=list)
+
+    def started(self, experiment: Experiment, run: Run) -> None:
+        self.said.append(f"{experiment.n}.{run.k} seed {run.seed}")
+
+    def changed(self, experiment: Experiment, history: History) -> None:
+        assert experiment.verdict is not None
+        self.said.append(f"{experiment.n} {experiment.verdict.kind}")
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Lab:
+    lab = make_quick_lab(tmp_path / "lab", train=NOISY)
+    text = (lab.root / "lab.toml").read_text()
+    text = text.replace('noise = "none"', 'noise = "measured"').replace("seconds = 5.0", "seconds = 600.0")
+    (lab.root / "lab.toml").write_text(text.replace("limit_seconds = 10.0", "limit_seconds = 1200.0"))
+    return open_lab(lab.root)
+
+
+def session_of(lab: Lab, notes: Notes) -> Session:
+    return Session(lab, LocalRunner(), [ResultsFile(lab.root / "results.tsv", lab.config.metric), notes])
+
+
+def lucky(session: Session, luck: str) -> Experiment:
+    checkout = session.open()
+    source = checkout.files["train.py"].decode().replace('LUCK = "0"', f'LUCK = "{luck}"')
+    return session.close(Proposal({"train.py": source.encode()}, luck, parent=checkout.parent))
+
+
+def test_the_baseline_is_run_three_times_over_the_seeds_that_all_others_get(noisy: Lab) -> None:
+    notes = Notes()
+    with session_of(noisy, notes) as session:
+        baseline = ensure_baseline(session)
+        found = lucky(session, "true")
+    assert baseline is not None and baseline.scores == (1.0, 1.0001, 0.9999)
+    assert notes.said == [*(f"0.{k} seed {BASE_SEED + k}" for k in range(3)), f"1.0 seed {BASE_SEED}"]
+    assert found.verdict is not None and (found.verdict.kind, found.verdict.reason) == ("keep", "lower")
+
+
+def test_a_lucky_run_is_run_again_and_found_out(noisy: Lab) -> None:
+    notes = Notes()
+    text = (noisy.root / "lab.toml").read_text()  # a shorter budget, so a larger sigma to begin with
+    (noisy.root / "lab.toml").write_text(text.replace("seconds = 600.0", "seconds = 60.0", 1))
+    with session_of(open_lab(noisy.root), notes) as session:
+        ensure_baseline(session)
+        found = lucky(session, "once")
+    assert found.verdict is not None and (found.verdict.kind, found.verdict.reason) == ("discard", "not-lower")
+    assert len(found.scores) == 2
+
+
+def test_a_near_miss_is_run_again_and_so_is_the_champion(noisy: Lab) -> None:
+    notes, before = Notes(), users(noisy)
+    with session_of(noisy, notes) as session:
+        ensure_baseline(session)
+        found = lucky(session, "near")
+        champion = session.history.champion
+    assert found.verdict is not None and len(found.scores) > 1, found
+    assert any(line.startswith("0.3") for line in notes.said), notes.said
+    assert champion is not None and broken(noisy, {}, before) == []
+
+
+def test_a_champion_that_is_no_better_when_run_again_gives_way(noisy: Lab) -> None:
+    notes, before = Notes(), users(noisy)
+    with session_of(noisy, notes) as session:
+        baseline = ensure_baseline(session)
+        lucky(session, "true")
+        champion = session.history.champion
+        assert champion is not None and champion.n == 1
+        source = (noisy.root / "train.py").read_text()
+        assert '"true"' in source
+    with closing(Ledger(noisy.ledger_path)) as ledger:  # as if its next runs had been as bad as this one was good
+        for k, value in ((1, 1.02), (2, 1.03)):
+            last = ledger.experiment(1).last
+            assert last is not None and last.score is not None
+            ledger.start_run(Run(1, k, BASE_SEED + k, 0.0))
+            ledger.finish_run(1, k, type(last)("scored", score=type(last.score)(value)))
+    with session_of(noisy, notes) as session:
+        assert session.history.champion is not None and baseline is not None
+        assert session.history.champion.n == baseline.n
+        taken = session.ledger.experiment(1)
+        assert taken.verdict is not None and (taken.verdict.kind, taken.verdict.reason) == ("discard", "revised")
+    assert "1 discard" in notes.said
+    assert broken(noisy, {1: "discard"}, before) == []
+    with session_of(noisy, Notes()) as session:
+        assert session.history.champion is not None and session.history.champion.n == baseline.n
+
+
+def test_a_restart_goes_on_with_the_run_that_a_verdict_waits_for(noisy: Lab) -> None:
+    class Stopper(Notes):
+        session: Session
+
+        def started(self, experiment: Experiment, run: Run) -> None:
+            super().started(experiment, run)
+            if (experiment.n, run.k) == (1, 1):
+                self.session.stopping = self.session.halted = True
+
+    notes = Stopper()
+    with session_of(noisy, notes) as session:
+        notes.session = session
+        ensure_baseline(session)
+        assert lucky(session, "near").verdict is None
+    again = Notes()
+    with session_of(noisy, again) as session:
+        run_loop(session, SearchProposer(), Limits(experiments=1))
+        assert session.ledger.experiment(1).verdict is not None
+    assert again.said[0].startswith("1."), again.said
+
+
+def test_the_search_goes_on_over_repeats_and_the_table_holds_the_means(noisy: Lab) -> None:
+    with session_of(noisy, Notes()) as session:
+        ensure_baseline(session)
+        lucky(session, "near")
+    rows = (noisy.root / "results.tsv").read_text().splitlines()
+    with closing(Ledger(noisy.ledger_path, read_only=True)) as ledger:
+        scores = [e.score.value for e in ledger.history.experiments if e.score]
+    assert [row.split("\t")[1] for row in rows[1:]] == [f"{value:.6f}" for value in scores]
