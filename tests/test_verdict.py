@@ -221,6 +221,7 @@ def test_runs_of_a_kept_code_at_another_speed_do_not_count() -> None:
     assert slower.scores == (1.0, 1.0, 1.0), "one slow run is the exception"
     assert experiment(0, *[at_speed(1.0, 9.2)] * 3, *[at_speed(1.05, 8.0)] * 2, kept=True).scores == (1.05, 1.05)
     assert experiment(0, at_speed(1.0, None), at_speed(1.1, 5.0), kept=True).scores == (1.0, 1.1)
+    assert experiment(0, at_speed(1.0, 5.0), at_speed(1.1, 10.0), kept=True).scores == (1.1,), "never none at all"
 
 
 def test_a_candidates_own_word_for_its_speed_changes_nothing() -> None:

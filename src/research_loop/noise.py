@@ -31,6 +31,8 @@ MOST_RUNS = len(DROP) + 1
 PRIOR_SHARE_SECONDS = 0.13
 """Sigma as a share of the score, times the budget: 0.0022 at 60 s, over seeds of one recipe on an H100, and 0.0004 at
 300 s in public logs of that task."""
+PRIOR_MOST_SHARE = 0.015
+"""However short the budget: 1.5 % at 3 s, on a CPU."""
 PRIOR_WEIGHT = 2.0
 """In degrees of freedom."""
 LEAST_SHARE = 1e-6
@@ -80,7 +82,7 @@ def _squares(groups: list[tuple[float, ...]]) -> tuple[float, int]:
 
 def pooled(squares: float, repeats: int, level: float, budget_seconds: float) -> Sigma:
     """From the sum of squared deviations from each code's own mean; `level` is the size of a score."""
-    prior = PRIOR_SHARE_SECONDS / budget_seconds * level
+    prior = min(PRIOR_SHARE_SECONDS / budget_seconds, PRIOR_MOST_SHARE) * level
     degrees = PRIOR_WEIGHT + repeats
     value = math.sqrt((PRIOR_WEIGHT * prior**2 + squares) / degrees)
     return Sigma(max(value, LEAST_SHARE * level), degrees, repeats)

@@ -148,7 +148,7 @@ class Experiment:
         """
         scored = [run.result for run in self.runs if run.result and run.result.score]
         speeds = [result.steps_per_second for result in scored[-3:] if result.steps_per_second]
-        usual = statistics.median(speeds) if speeds and (self.kept or self.parent is None) else None
+        usual = statistics.median_high(speeds) if speeds and (self.kept or self.parent is None) else None
         same = [r for r in scored if not usual or not r.steps_per_second or _near(r.steps_per_second, usual)]
         return tuple(result.score for result in same if result.score)
 
