@@ -241,6 +241,15 @@ def show(
 
 
 @app.command()
+def report(lab: LabArgument = None) -> None:
+    """What was kept, what each change is worth where leaving it out was tried, and what may be claimed."""
+    from research_loop.views.report import report as text
+
+    opened, ledger = wiring.read(wiring.folder_of(lab))
+    print(text(ledger.history, ledger.audits(), opened.config, plain(str(opened.root))))
+
+
+@app.command()
 def restore(
     n: Annotated[int, typer.Argument(metavar="N", help="The experiment's number")],
     lab: LabArgument = None,

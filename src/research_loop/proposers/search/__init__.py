@@ -101,6 +101,7 @@ def _arms(
         "ranked": lambda: new(moves.ranked(values, lessons, tokens)),
         "near": lambda: new(small.around(values, lessons, tokens, rng)),
         "mixed": lambda: new(guesses.mixed(near, rng)),
+        "ablate": lambda: new(guesses.ablations(near)),
         "code": code,
     }
     if near.knows >= guesses.LEAST_FOR_PARZEN:

@@ -18,7 +18,15 @@ FADING = 0.97
 WORTH_RUNS = 6.0
 """How many runs an arm's prior rate counts for."""
 MOST_GAIN = 20.0
-PRIORS: Mapping[str, float] = {"ranked": 1.0, "near": 0.2, "mixed": 0.6, "parzen": 0.6, "process": 0.8, "code": 0.4}
+PRIORS: Mapping[str, float] = {
+    "ranked": 1.0,
+    "process": 0.8,
+    "mixed": 0.6,
+    "parzen": 0.6,
+    "code": 0.4,
+    "near": 0.2,
+    "ablate": 0.1,
+}
 """Thousandths of the score a run, about: a guess that a few runs correct."""
 FIRST_MOVES = 12
 """So many experiments are ranked moves, where there are as many."""

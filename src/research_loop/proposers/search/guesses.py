@@ -29,6 +29,7 @@ class Family:
     """What is known of code that differs from the champion's by constants alone."""
 
     history: History
+    parent: int
     values: Mapping[str, Value]
     tokens: int | None
     constants: Mapping[int, Mapping[str, Value]]
@@ -49,7 +50,7 @@ class Family:
         axes = space.axes_around(centre, WIDER if since >= PLATEAU else 1.0)
         found = space.points(history, constants, axes, sign)
         leading = next((p for p in found if best and p.experiment.n == best.experiment.n), None)
-        return cls(history, values, tokens, constants, axes, found, leading, sigma, sign)
+        return cls(history, parent, values, tokens, constants, axes, found, leading, sigma, sign)
 
     @property
     def knows(self) -> int:
@@ -120,6 +121,17 @@ def mixed(family: Family, rng: random.Random) -> Iterator[Idea]:
         if settled:
             numbers = " and ".join(str(e.n) for e in sorted(chosen, key=lambda e: e.n))
             yield Idea(settled, f"Experiments {numbers} were each a little better; together they may show.", _RISK)
+
+
+def ablations(family: Family) -> Iterator[Idea]:
+    """The champion without one of the changes that were kept on the way to it, the oldest first: once each."""
+    line = [e for e in family.history.line(family.parent) if e.parent is not None and e.n != family.parent]
+    for experiment in reversed(line):
+        turned = changes.read(experiment.what) or {}
+        back = {name: old for name, (old, new) in turned.items() if family.values.get(name) == new}
+        if turned and back.keys() == turned.keys():
+            why = f"Ablation: experiment {experiment.n} changed this and was kept; what is it worth today?"
+            yield Idea(back, why, "None but the run: most likely it is worse.")
 
 
 def _changed(family: Family, experiment: Experiment) -> dict[str, Value]:
