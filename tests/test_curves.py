@@ -11,6 +11,7 @@ import pytest
 from research_loop import curves
 from research_loop.curves import Gate, loss_at, margin, pace_of
 from research_loop.judging import changed_constants
+from research_loop.lab import open_lab
 from research_loop.loop import ensure_baseline
 from research_loop.records import Pace, Point, Proposal
 from research_loop.runners.local import LocalRunner
@@ -31,7 +32,7 @@ def looked(pace: Pace, worse: float, until: float = 1.0) -> float | None:
 
 
 def pace(changed: set[str] | None = frozenset({"DEPTH"})) -> Pace:  # type: ignore[assignment]
-    found = pace_of([CHAMPION], changed, seed=1)
+    found = pace_of([CHAMPION] * 3, changed, seed=1)
     assert found is not None
     return found
 
@@ -62,11 +63,35 @@ def test_the_pace_is_the_median_of_the_champions_curves() -> None:
     lucky, bad = (tuple(replace(point, loss=factor * point.loss) for point in CHAMPION) for factor in (0.9, 1.5))
     found = pace_of([lucky, CHAMPION, bad], set(), seed=1)
     assert found is not None and loss_at(found.points, 0.5) == pytest.approx(2.5)
-    assert pace_of([(), (Point(0.5, 1, 2.0),)], set(), seed=1) is None
+    assert found.spread[50][1] > 0.5
+    assert pace_of([(), CHAMPION, (Point(0.5, 1, 2.0),)], set(), seed=1) is None, (
+        "one curve does not say how far runs differ"
+    )
+
+
+def test_what_the_champions_own_runs_differ_by_is_no_sign_of_anything() -> None:
+    draw = random.Random(5)
+
+    def raw() -> tuple[Point, ...]:
+        return tuple(replace(point, loss=point.loss * (1 + draw.gauss(0, 0.03))) for point in CHAMPION)
+
+    hopeless = 0
+    for _ in range(200):
+        found = pace_of([raw() for _ in range(3)], set(), seed=1)
+        assert found is not None
+        gate = Gate(found)
+        hopeless += any(gate.see(point.share, point.loss) for point in raw())
+    assert hopeless <= 20, "of runs that print the loss of each batch, where a plain margin ended half"
+
+
+def test_a_loss_below_zero_has_no_shares() -> None:
+    below = tuple(replace(point, loss=point.loss - 9.0) for point in CHAMPION)
+    found = pace_of([below] * 3, set(), seed=1)
+    assert found is not None and not any(Gate(found).see(i / 100, -4.0) for i in range(101))
 
 
 def test_a_tenth_of_hopeless_runs_is_spared() -> None:
-    spared = [pace_of([CHAMPION], set(), seed) for seed in range(2000)]
+    spared = [pace_of([CHAMPION] * 2, set(), seed) for seed in range(2000)]
     assert 150 < sum(found is not None and found.spared for found in spared) < 250
 
 
@@ -97,6 +122,9 @@ def test_a_hopeless_run_is_ended_early_unless_it_is_spared(
 ) -> None:
     monkeypatch.setattr(curves, "SPARED", float(spared))
     lab = make_quick_lab(tmp_path / "lab", train=TRAIN.format(seconds=2.0))
+    text = (lab.root / "lab.toml").read_text()
+    (lab.root / "lab.toml").write_text(text.replace('noise = "none"', 'noise = "measured"'))
+    lab = open_lab(lab.root)
     with Session(lab, LocalRunner()) as session:
         ensure_baseline(session)
         checkout = session.open()

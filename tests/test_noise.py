@@ -66,3 +66,11 @@ def test_the_rule_keeps_at_most_one_in_a_thousand_that_change_nothing() -> None:
             if step == "keep":
                 kept, champion = kept + 1, mine
     assert kept <= 20, "of 20,000"
+
+
+def test_a_score_of_zero_is_a_score() -> None:
+    sigma = noise.measure_sigma([experiment(0.0), experiment(0.0, 0.0)], 60.0)
+    assert sigma is not None and sigma.value == noise.LEAST
+    assert noise.compare([0.0], [0.0], sigma, "higher").p == 0.5
+    mixed = noise.measure_sigma([experiment(0.0), experiment(1.0), experiment(2.0)], 60.0)
+    assert mixed is not None and mixed.value == pytest.approx(0.13 / 60)

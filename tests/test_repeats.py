@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from research_loop import judging
 from research_loop.lab import Lab, open_lab
 from research_loop.ledger import Ledger
 from research_loop.loop import Limits, ensure_baseline, run_loop
@@ -152,3 +153,42 @@ def test_the_search_goes_on_over_repeats_and_the_table_holds_the_means(noisy: La
     with closing(Ledger(noisy.ledger_path, read_only=True)) as ledger:
         scores = [e.score.value for e in ledger.history.experiments if e.score]
     assert [row.split("\t")[1] for row in rows[1:]] == [f"{value:.6f}" for value in scores]
+
+
+def test_what_was_made_of_a_champion_that_was_caught_is_not_kept(noisy: Lab) -> None:
+    with session_of(noisy, Notes()) as session:
+        ensure_baseline(session)
+        lucky(session, "true")
+        checkout = session.open()
+        better = checkout.files["train.py"].replace(b"LEVEL = 1.0", b"LEVEL = 0.5")
+        child = session.submit(Proposal({"train.py": better}, "its child", parent=checkout.parent))
+        last = session.ledger.experiment(1).last
+        assert last is not None
+        session.ledger.start_run(Run(1, 1, BASE_SEED + 1, 0.0))
+        session.ledger.finish_run(1, 1, type(last)("rejected", "rejected:look-ahead", "it looked"))
+        session._reconsider()
+        found = session.finish(child.n)
+        assert session.history.champion is not None and session.history.champion.n == 0
+    assert found.verdict is not None
+    assert (found.verdict.kind, found.verdict.reason) == ("discard", "rejected:look-ahead")
+
+
+def test_a_champion_of_another_session_is_run_again_before_something_is_kept_over_it(noisy: Lab) -> None:
+    with session_of(noisy, Notes()) as session:
+        ensure_baseline(session)
+    notes = Notes()
+    with session_of(noisy, notes) as session:
+        assert lucky(session, "true").kept
+    assert notes.said[:2] == [f"1.0 seed {BASE_SEED}", f"0.3 seed {BASE_SEED + 3}"]
+
+
+def test_the_champion_is_run_again_every_so_many_runs(noisy: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "CHAMPION_EVERY", 2)
+    notes = Notes()
+    with session_of(noisy, notes) as session:
+        ensure_baseline(session)
+        for worse in range(3):
+            source = session.open().files["train.py"].replace(b"LEVEL = 1.0", f"LEVEL = 1.{worse + 1}".encode())
+            session.close(Proposal({"train.py": source}, "worse", parent=0))
+    again = f"0.3 seed {BASE_SEED + 3}"
+    assert notes.said[3:] == [f"{n}.0 seed {BASE_SEED}" for n in (1, 2)] + [again, "0 keep", f"3.0 seed {BASE_SEED}"]

@@ -12,6 +12,7 @@ import pytest
 
 from research_loop import edits
 from research_loop.proposers.search import SearchProposer, changes, dials, moves, rules
+from research_loop.proposers.search.guesses import Family
 from research_loop.proposers.search.lessons import learn
 from research_loop.records import Checkout, Experiment, History, Proposal, Result, Run, Score, Verdict
 from research_loop.testing.conformance import Campaign, check_proposer
@@ -365,3 +366,44 @@ def test_a_hundred_experiments_come_far_closer_to_the_optimum_than_the_ranked_mo
     assert (few < 50, many) == (True, 100)
     assert ranked - 1 < 0.2 * (start - 1)
     assert searched - 1 < 0.1 * (ranked - 1)
+
+
+# What a review found
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("A_LR = -0.5\nB = -3\n" + "C_LR = 0.0\n", ""),
+        (TRAIN, "ADAM_BETAS (0.8, 0.95) -> (0.8,)"),
+        (TRAIN + "HUGE = 10**400\nLARGE_LR = 1.7e308\n", ""),
+    ],
+)
+def test_odd_values_end_no_proposal(source: str, what: str) -> None:
+    tried = [experiment(n, what or f"A_LR -0.5 -> -0.{n}", score=1 + n / 100) for n in range(1, 40)]
+    for n in range(6):
+        SearchProposer(n).propose(checkout_of(source), history_of(*tried))
+
+
+def test_constants_that_nothing_reads_are_left_alone() -> None:
+    source = "USED_LR = 0.1\nUNUSED_LR = 0.1\nprint(USED_LR)\n"
+    found = proposals(source, worse, 12)
+    assert found and all("UNUSED" not in proposal.what for proposal in found)
+
+
+def test_out_of_memory_without_a_larger_model_bars_no_others() -> None:
+    oom = experiment(1, "SCALAR_LR 0.5 -> 0.6", "crash", reason="oom")
+    start = checkout_of(TRAIN)
+    family = Family.of(history_of(oom), 0, values_of(Proposal(start.files, "")), 2048)
+    assert not family.too_large({"MATRIX_LR": 0.05})
+    larger = experiment(1, "DEPTH 8 -> 10", "crash", reason="oom")
+    family = Family.of(history_of(larger), 0, values_of(Proposal(start.files, "")), 2048)
+    assert family.too_large({"DEPTH": 11}) and not family.too_large({"DEPTH": 9}) and not family.too_large({})
+
+
+def test_higher_is_better_where_the_history_says_so() -> None:
+    tried = [experiment(n, f"MATRIX_LR 0.04 -> {0.04 + n / 1000:.3f}", score=1 + n / 100) for n in range(1, 12)]
+    values = values_of(Proposal(checkout_of(TRAIN).files, ""))
+    for higher, best in ((False, 0), (True, 11)):
+        family = Family.of(replace(history_of(*tried), higher=higher), 0, values, 2048)
+        assert family.centre is not None and family.centre.experiment.n == best

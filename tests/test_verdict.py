@@ -241,3 +241,30 @@ def test_nothing_is_kept_over_a_champion_that_was_not_run_lately() -> None:
     for since, expected in ((10, ("keep", "lower")), (11, ("again", "champion"))):
         assert words(judge(good, THREE, MEASURED, SIGMA, 0.0, runs_since=since)) == expected
     assert words(judge(good, THREE, ONCE, None, 0.0, runs_since=99)) == ("keep", "lower")
+
+
+def test_shorter_code_does_not_wait_for_a_champion_that_cannot_be_run_again() -> None:
+    failed = experiment(0, scored(1.0), Result("crash", "exit"), kept=True)
+    assert words(judged(1.0, 1.0, champion=failed, more_lines=-5)) == ("keep", "simpler")
+
+
+def test_a_champion_whose_newest_run_had_another_speed_is_run_once_more_before_a_keep() -> None:
+    champion = experiment(0, *[at_speed(1.0, 8.2)] * 3, at_speed(0.95, 9.2), kept=True)
+    good = experiment(1, at_speed(0.95, 9.2))
+    assert words(judge(good, champion, MEASURED, SIGMA, 0.0)) == ("again", "champion")
+    again = experiment(0, *[at_speed(1.0, 8.2)] * 3, *[at_speed(0.95, 9.2)] * 2, kept=True)
+    found = judge(good, again, MEASURED, SIGMA, 0.0)
+    assert words(found) == ("discard", "not-lower"), "the machine was faster, the code was not better"
+
+
+def test_a_machine_without_a_speed_of_its_own_keeps_nothing_and_ends() -> None:
+    runs = [Run(0, k, 42, 10.0 + k, result=at_speed(1.0, speed)) for k, speed in enumerate((5, 9, 7, 12, 3, 6, 14, 4))]
+    champion = replace(THREE, runs=tuple(runs))
+    good = replace(experiment(1, scored(0.5)), runs=(Run(1, 0, 42, 10.5, result=scored(0.5)),))
+    assert words(judge(good, champion, MEASURED, SIGMA, 0.0)) == ("discard", "unsteady")
+
+
+def test_a_champion_that_met_a_slower_machine_is_not_taken_back_for_it() -> None:
+    slower = experiment(1, at_speed(0.99, 9.2), at_speed(1.02, 8.0), at_speed(1.02, 8.0), kept=True)
+    before = experiment(0, *[at_speed(1.0, 9.2)] * 3, kept=True)
+    assert revise(slower, before, MEASURED, 7.0) is None

@@ -82,7 +82,7 @@ class Branch:
 
     def follow(self) -> None:
         """Brings the champion into the lab's own files, and then the branch to it: so the branch says it is done."""
-        kept = [e for e in self._ledger.history.experiments if e.kept]
+        kept = self._ledger.history.kept
         if not kept:
             return
         if self._ledger.noted("tag") is None:

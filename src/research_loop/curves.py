@@ -25,6 +25,8 @@ MARGINS = ((0.25, 0.06), (0.5, 0.04), (0.75, 0.02), (0.9, 0.009))
 EVERY, LAST = 0.05, 0.95
 """Where it is looked at; two looks in a row have to agree."""
 LATE, WIDER = 0.75, 1.5
+NOISE = 4.0
+"""Deviations between the champion's own curves, on top of the margin."""
 SPARED = 0.1
 """Of hopeless runs go on all the same: those that end better tell how often the rule is wrong."""
 _CROSSES = re.compile(r"(.*_)?(WARM\w*|COOL\w*|LR|RATE|FINAL|DECAY|BATCH|SCHEDULE|MOMENTUM|BETAS?)(_.*)?")
@@ -48,7 +50,10 @@ class Gate:
             return False
         self._next = share + EVERY
         usual = loss_at(self.pace.points, share)
-        worse = usual is not None and loss > usual * (1 + margin(share) * self.pace.slack)
+        spread = loss_at(self.pace.spread, share) or 0.0
+        if usual is None or usual <= 0:  # shares of a loss below zero mean nothing
+            return False
+        worse = loss > usual * (1 + margin(share) * self.pace.slack) + NOISE * spread
         self._over = self._over + 1 if worse else 0
         if self._over < 2:
             return False
@@ -77,16 +82,18 @@ def loss_at(points: Sequence[tuple[float, float]], share: float) -> float | None
 def pace_of(curves: Iterable[tuple[Point, ...]], changed: Iterable[str] | None, seed: int) -> Pace | None:
     """What a new run is held against: the median of the champion's curves on a grid of hundredths.
 
-    `changed` names the constants that differ, None where code does. None where the champion has no curve.
+    `changed` names the constants that differ, None where code does. None where the champion has not two curves, by
+    which to tell how much losses differ by themselves.
     """
     known = [[(point.share, point.loss) for point in curve] for curve in curves if len(curve) > 1]
-    points = []
+    points, spread = [], []
     for share in (i / 100 for i in range(101)):
         losses = [loss for curve in known if (loss := loss_at(curve, share)) is not None]
-        if losses:
+        if len(losses) > 1:
             points.append((share, statistics.median(losses)))
+            spread.append((share, statistics.stdev(losses)))
     if len(points) < 2:
         return None
     crosses = changed is None or any(_CROSSES.fullmatch(name) for name in changed)
     spared = random.Random(seed).random() < SPARED
-    return Pace(tuple(points), WIDER if crosses else 1.0, LATE if crosses else MARGINS[0][0], spared)
+    return Pace(tuple(points), tuple(spread), WIDER if crosses else 1.0, LATE if crosses else MARGINS[0][0], spared)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import math
+
 from research_loop import edits, noise, verdict
 from research_loop.curves import pace_of
 from research_loop.errors import ProposalError
@@ -20,13 +23,17 @@ class Judge:
 
     def __init__(self, lab: Lab, ledger: Ledger, repository: Repository) -> None:
         self._lab, self._ledger, self._repository = lab, ledger, repository
+        self._began = now()
 
     def judge(self, experiment: Experiment) -> Verdict | Again:
         """Against the champion as it is now."""
         history = self._ledger.history
+        caught = next((e for e in history.line(experiment.parent) if _rejected(e)), None)
+        if caught is not None and caught.verdict is not None:
+            return Verdict("discard", caught.verdict.reason, f"made of experiment {caught.n}, which was caught", now())
         sigma = noise.measure_sigma(history.experiments, self._lab.config.budget_seconds)
         more = 0 if history.champion is None else self._lines(experiment) - self._lines(history.champion)
-        rules, since = self._rules(experiment), runs_since_champion(history)
+        rules, since = self._rules(experiment), runs_since_champion(history, self._began)
         return verdict.judge(experiment, history.champion, rules, sigma, now(), more, since)
 
     def pace(self, experiment: Experiment) -> Pace | None:
@@ -46,7 +53,7 @@ class Judge:
 
     def revise(self) -> Verdict | None:
         """Another verdict on the champion, which was run again; None where it stays the champion."""
-        kept = [e for e in self._ledger.history.experiments if e.kept]
+        kept = self._ledger.history.kept
         if len(kept) < 2:
             return None
         return verdict.revise(kept[-1], kept[-2], self._rules(kept[-1]), now())
@@ -62,12 +69,19 @@ class Judge:
         return lines_of_code(self._repository.files(experiment.commit, self._lab.config.editable))
 
 
-def runs_since_champion(history: History) -> int:
-    """How many runs of others ended with a score since the champion's last one began; 0 without a champion."""
+def _rejected(experiment: Experiment) -> bool:
+    return experiment.verdict is not None and experiment.verdict.reason.startswith("rejected:")
+
+
+def runs_since_champion(history: History, began: float = 0.0) -> float:
+    """How many runs of others ended with a score since the champion's last one began; 0 without a champion. Infinite
+    where that was before `began`: since then the lab may have come to another machine."""
     champion = history.champion
     if champion is None or not champion.runs:
         return 0
     last = champion.runs[-1].started_at
+    if last < began:
+        return math.inf
     runs = (run for e in history.experiments[champion.n :] if e is not champion for run in e.runs)
     return sum(run.started_at > last and run.result is not None and run.result.score is not None for run in runs)
 
@@ -91,6 +105,18 @@ def changed_constants(before: Files, after: Files) -> set[str] | None:
 
 
 def lines_of_code(files: Files) -> int:
-    """Lines that are neither empty nor a comment alone."""
-    lines = [line.strip() for data in files.values() for line in data.decode(errors="replace").splitlines()]
-    return sum(bool(line) and not line.startswith("#") for line in lines)
+    """Lines of Python as `ast.unparse` writes them, docstrings aside: so that no formatting is shorter than another.
+    Of other files those that are not empty."""
+    return sum(_lines(data.decode(errors="replace")) for data in files.values())
+
+
+def _lines(text: str) -> int:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return sum(bool(line.strip()) for line in text.splitlines())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            documented = ast.get_docstring(node, clean=False) is not None
+            node.body = node.body[1:] if documented and len(node.body) > 1 else node.body
+    return sum(bool(line.strip()) for line in ast.unparse(tree).splitlines())

@@ -73,7 +73,9 @@ def _tell_plan(session: Session, proposer: Proposer) -> None:
 
 def _as_if_discarded(history: History) -> History:
     discard = Verdict("discard", "not-better", "", 0.0)
-    return History(tuple(e if e.verdict else replace(e, verdict=discard) for e in history.experiments))
+    return replace(
+        history, experiments=tuple(e if e.verdict else replace(e, verdict=discard) for e in history.experiments)
+    )
 
 
 def _wanted(session: Session, limits: Limits, decided: int) -> bool:

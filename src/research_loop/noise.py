@@ -37,6 +37,7 @@ PRIOR_WEIGHT = 2.0
 """In degrees of freedom."""
 LEAST_SHARE = 1e-6
 """Of the score: what is below is lost in printing it."""
+LEAST = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ def measure_sigma(experiments: Iterable[Experiment], budget_seconds: float) -> S
     groups = [scores for e in experiments if (scores := e.scores)]
     if not groups:
         return None
-    return pooled(*_squares(groups), abs(groups[0][0]), budget_seconds)
+    level = statistics.median(abs(group[0]) for group in groups)
+    return pooled(*_squares(groups), level, budget_seconds)
 
 
 def squares(experiments: Iterable[Experiment]) -> tuple[float, int]:
@@ -85,7 +87,7 @@ def pooled(squares: float, repeats: int, level: float, budget_seconds: float) ->
     prior = min(PRIOR_SHARE_SECONDS / budget_seconds, PRIOR_MOST_SHARE) * level
     degrees = PRIOR_WEIGHT + repeats
     value = math.sqrt((PRIOR_WEIGHT * prior**2 + squares) / degrees)
-    return Sigma(max(value, LEAST_SHARE * level), degrees, repeats)
+    return Sigma(max(value, LEAST_SHARE * level, LEAST), degrees, repeats)
 
 
 def compare(candidate: Sequence[float], champion: Sequence[float], sigma: Sigma, direction: Direction) -> Gap:

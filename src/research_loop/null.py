@@ -57,7 +57,7 @@ def make_null_lab(lab: Lab) -> Lab:
 
 def seed_of(experiment: Experiment) -> int:
     """Other seeds for every experiment, in place of the same for all."""
-    return 1_000_000 + MOST_REPEATS * experiment.n + len(experiment.scores)
+    return 1_000_000 + MOST_REPEATS * experiment.n + len(experiment.scored)
 
 
 def run_null(session: Session, experiments: int) -> bool:
@@ -91,8 +91,10 @@ def report(history: History, metric: str, direction: Direction, budget_seconds: 
         f"{len(found)} experiments that changed nothing, {runs} runs; sigma of {metric} {sigma.value:.6f}",
         _count("this loop", ours, len(found)),
         _count("upstream's rule: lower is kept", upstream_keeps(baseline.scores[0], firsts, direction), len(found)),
-        _count("two sigma of three baselines", two_sigma_keeps(baseline.scores[:3], firsts, direction), len(found)),
     ]
+    if len(baseline.scores) > 1:
+        keeps = two_sigma_keeps(baseline.scores[:3], firsts, direction)
+        lines += [_count("two sigma of three baselines", keeps, len(found))]
     return "\n".join(lines)
 
 

@@ -140,21 +140,36 @@ class Experiment:
     verdict: Verdict | None = None
 
     @property
-    def counted(self) -> tuple[Score, ...]:
-        """Scores of its runs, in their order.
+    def scored(self) -> tuple[Result, ...]:
+        """Results of its runs with a score, in their order."""
+        return tuple(run.result for run in self.runs if run.result and run.result.score)
+
+    @property
+    def alike(self) -> tuple[Result, ...]:
+        """Results with a score that count, in their order.
 
         Of a kept one and of a baseline, which are compared with again and again, only those whose speed was about that
         of its newest three: others ran on a machine that was busy, hot or cold, and say nothing about the next run.
         """
-        scored = [run.result for run in self.runs if run.result and run.result.score]
+        scored = self.scored
         speeds = [result.steps_per_second for result in scored[-3:] if result.steps_per_second]
         usual = statistics.median_high(speeds) if speeds and (self.kept or self.parent is None) else None
-        same = [r for r in scored if not usual or not r.steps_per_second or _near(r.steps_per_second, usual)]
-        return tuple(result.score for result in same if result.score)
+        return tuple(r for r in scored if not usual or not r.steps_per_second or _near(r.steps_per_second, usual))
+
+    @property
+    def steady(self) -> bool:
+        """Whether its newest score counts: where it does not, the machine may be about to change."""
+        scored = self.scored
+        return not scored or any(result is scored[-1] for result in self.alike)
+
+    @property
+    def counted(self) -> tuple[Score, ...]:
+        """Scores that count."""
+        return tuple(result.score for result in self.alike if result.score)
 
     @property
     def scores(self) -> tuple[float, ...]:
-        """The values of those that count."""
+        """Their values."""
         return tuple(score.value for score in self.counted)
 
     @property
@@ -188,6 +203,8 @@ class History:
     """All experiments in order of their number: what a proposer sees and every view shows."""
 
     experiments: tuple[Experiment, ...] = ()
+    higher: bool = False
+    """Whether higher scores are better in this lab."""
 
     @property
     def baseline(self) -> Experiment | None:
@@ -195,9 +212,16 @@ class History:
         return next((e for e in self.experiments if e.parent is None and e.kept), None)
 
     @property
+    def kept(self) -> tuple[Experiment, ...]:
+        """In the order of their verdicts: with several runs at once that need not be the order of their numbers."""
+        found = (e for e in self.experiments if e.kept)
+        return tuple(sorted(found, key=lambda e: e.verdict.decided_at if e.verdict else 0.0))
+
+    @property
     def champion(self) -> Experiment | None:
-        """The newest one kept: the tip of the branch."""
-        return next((e for e in reversed(self.experiments) if e.kept), None)
+        """The last one kept: the tip of the branch."""
+        kept = self.kept
+        return kept[-1] if kept else None
 
     @property
     def open(self) -> tuple[Experiment, ...]:
@@ -288,10 +312,12 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The champion's curve, (share of the budget, loss in nats), and how strictly a run is held against it: from the
-    share `first` on, with margins times `slack`. A run that is `spared` goes on even when it is hopeless."""
+    """The champion's curve, (share of the budget, loss in nats), how far its runs are apart there, and how strictly a
+    run is held against it: from the share `first` on, with margins times `slack`. A run that is `spared` goes on even
+    when it is hopeless."""
 
     points: tuple[tuple[float, float], ...]
+    spread: tuple[tuple[float, float], ...]
     slack: float
     first: float
     spared: bool

@@ -54,7 +54,7 @@ AUDITS = 100_000
 
 def same_seeds(experiment: Experiment) -> int:
     """The seed of an experiment's next run: the first scored one has the same in all of them, and so on."""
-    return BASE_SEED + len(experiment.scores)
+    return BASE_SEED + len(experiment.scored)
 
 
 class Session:
@@ -114,7 +114,7 @@ class Session:
 
     @property
     def history(self) -> History:
-        return self.ledger.history
+        return replace(self.ledger.history, higher=self.lab.config.direction == "higher")
 
     # ----------------------------------------------------------------------------------------------- the two calls
 

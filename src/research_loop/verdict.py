@@ -18,8 +18,8 @@ EXAM_SHARE, SLOWER = 2.0, 4.0
 FRESH_RUNS = 10
 """A keep is over a champion that was run lately: the machine may have become faster since, and not the code better."""
 
-SIMPLER = 0.7
-"""Shorter code is kept where chance alone does as well less often than this: it is no worse than half a sigma."""
+SIMPLER = 0.5
+"""Shorter code is kept where chance alone does as well no more often than this: where it is no worse."""
 SIMPLER_RUNS = 2
 MOST_BASELINE_RUNS = 6
 """On a machine whose speed never stays the same there may be no three alike."""
@@ -61,7 +61,7 @@ def judge(
     sigma: Sigma | None,
     decided_at: float,
     more_lines: int = 0,
-    runs_since: int = 0,
+    runs_since: float = 0,
 ) -> Verdict | Again:
     """keep, discard or crash, or a request for another run, of `experiment` or of the champion it is compared with.
 
@@ -83,16 +83,22 @@ def judge(
     if refused:
         return Verdict("discard", *refused, decided_at)
     ruled = _compare(experiment, champion, rules, sigma if rules.repeats else None, decided_at, more_lines)
-    kept = isinstance(ruled, Verdict) and ruled.kind == "keep"
-    if kept and rules.repeats and runs_since > FRESH_RUNS and not _failed(champion):
-        return Again("champion", f"better than experiment {champion.n}, which was last run {runs_since} runs ago")
-    return ruled
+    if isinstance(ruled, Again) or ruled.kind != "keep" or not rules.repeats or _failed(champion):
+        return ruled
+    if runs_since > FRESH_RUNS:
+        return Again("champion", f"better than experiment {champion.n}, which was not run lately")
+    if champion.steady:
+        return ruled
+    if _runs_after(champion, experiment) < noise.MOST_RUNS:
+        return Again(
+            "champion", f"better than experiment {champion.n}, whose last run was faster or slower than others"
+        )
+    return Verdict("discard", "unsteady", f"{ruled.detail}: the machine's speed changes from run to run", decided_at)
 
 
 def _baseline(baseline: Experiment, rules: Rules, decided_at: float) -> Verdict | Again:
     runs = len(baseline.scores)
-    tried = sum(run.result is not None and run.result.score is not None for run in baseline.runs)
-    if rules.repeats and runs < BASELINE_RUNS and tried < MOST_BASELINE_RUNS:
+    if rules.repeats and runs < BASELINE_RUNS and len(baseline.scored) < MOST_BASELINE_RUNS:
         return Again("candidate", f"run {runs + 1} of {BASELINE_RUNS}: how far runs of the same code differ")
     assert baseline.score is not None
     return Verdict("keep", "baseline", f"{rules.metric} {baseline.score.value:.6f} is the one to beat", decided_at)
@@ -131,9 +137,11 @@ def _compare(
     if step == "champion" and _failed(champion):
         step = "candidate"
     fact = _fact(experiment, champion, gap, rules, sigma)
-    if step == "discard" and more_lines < 0 and gap.p < (SIMPLER if sigma else 0.6):
-        if sigma and min(runs, others) < SIMPLER_RUNS:
-            return Again("candidate" if runs < SIMPLER_RUNS else "champion", f"{fact}: shorter, if it is no worse")
+    if step == "discard" and more_lines < 0 and gap.p <= SIMPLER:
+        if sigma and runs < SIMPLER_RUNS:
+            return Again("candidate", f"{fact}: shorter, if it is no worse")
+        if sigma and others < SIMPLER_RUNS and not _failed(champion):
+            return Again("champion", f"{fact}: shorter, if it is no worse")
         return _keep(experiment, champion, "simpler", f"{fact}, with {-more_lines} lines less", decided_at)
     if step == "candidate" or step == "champion":
         return Again(step, f"{fact}: could be noise (p {gap.p:.2g})")
@@ -154,6 +162,11 @@ def compare(experiment: Experiment, champion: Experiment, rules: Rules, sigma: S
     mine, theirs = experiment.score.value, champion.score.value
     chance = 0.0 if better(mine, theirs, rules.direction) else 0.5 if mine == theirs else 1.0
     return Gap(mine - theirs, chance)
+
+
+def _runs_after(champion: Experiment, experiment: Experiment) -> int:
+    first = min((run.started_at for run in experiment.runs), default=0.0)
+    return sum(run.started_at > first for run in champion.runs)
 
 
 def _failed(champion: Experiment) -> bool:
@@ -200,7 +213,12 @@ def revise(champion: Experiment, before: Experiment, rules: Rules, decided_at: f
     if last is not None and last.outcome == "rejected":
         return Verdict("discard", last.reason, f"when it was run again: {last.detail}", decided_at)
     assert champion.score is not None and before.score is not None and champion.verdict is not None
-    if champion.verdict.reason == "simpler" or better(champion.score.value, before.score.value, rules.direction):
+    alike = len(champion.counted) == len(champion.scored)  # else it met another machine than the one before it
+    if (
+        not alike
+        or champion.verdict.reason == "simpler"
+        or better(champion.score.value, before.score.value, rules.direction)
+    ):
         return None
     runs = f"{len(champion.scores)} and {len(before.scores)} runs"
     fact = f"{rules.metric} {champion.score.value:.6f} in place of {before.score.value:.6f} of experiment {before.n}"

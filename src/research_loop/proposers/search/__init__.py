@@ -10,6 +10,8 @@ start from the most promising constants, not from the champion's, and what they 
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -77,8 +79,9 @@ def _arms(
     checkout: Checkout, history: History, variants: Variants, lessons: Lessons, rng: random.Random
 ) -> dict[str, Callable[[], Iterator[_Edit]]]:
     """Each yields edits that are not in the history, best first."""
-    values = {name: constant.value for name, constant in variants.constants.items()}
-    tokens, source = _sequence_length(checkout, values), checkout.files[variants.path].decode()
+    source = checkout.files[variants.path].decode()
+    every = {name: constant.value for name, constant in variants.constants.items()}
+    values, tokens = _used(every, checkout), _sequence_length(checkout, every)
     turnable = {dial.key: dial for dial in dials.dials(values)}
     near = Family.of(history, checkout.parent, values, tokens)
 
@@ -109,6 +112,18 @@ def _arms(
     if near.knows >= guesses.LEAST_FOR_PROCESS:
         found["process"] = lambda: new(guesses.process(near, rng))
     return found
+
+
+def _used(values: dict[str, Value], checkout: Checkout) -> dict[str, Value]:
+    """Without constants that nothing reads; all of them where nothing reads any, for others may import them."""
+    read: set[str] = set()
+    for path, data in checkout.files.items():
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            nodes = list(ast.walk(ast.parse(data))) if path.endswith(".py") else []
+            read |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+            read |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    used = {name: value for name, value in values.items() if name in read}
+    return used or values
 
 
 def _file_with_most_dials(checkout: Checkout) -> Variants | None:

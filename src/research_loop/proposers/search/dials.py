@@ -44,6 +44,8 @@ _SIZE_WORDS: Final = frozenset({"SIZE", "DIM", "BATCH", "TABLE", "ROWS", "WIDTH"
 _FREE_OF_MEMORY: Final = re.compile(r"TOTAL_BATCH_SIZE|HEAD_DIM|.*STEPS.*|.*WINDOW.*")
 _SMALLEST_FACTOR, _LARGEST_FACTOR = 1.2, 1.6
 _FIRST_WHEN_OFF: Final = 0.01
+LARGEST: Final = 1e15
+"""What is larger, infinite or no number is a mark of something, not a setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def kind_of(name: str, value: Value) -> Kind | None:
         return "switch"
     if isinstance(value, str):
         return "pattern" if "PATTERN" in name and re.fullmatch("[SL]+", value) else None
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and abs(value) < LARGEST:
         return _kind_of_number(name, value)
     return None
 

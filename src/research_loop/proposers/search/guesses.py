@@ -42,7 +42,8 @@ class Family:
     @classmethod
     def of(cls, history: History, parent: int, values: Mapping[str, Value], tokens: int | None) -> Family:
         """`values` are the constants of experiment `parent`, the champion; the box is around the leader's."""
-        constants, sign, sigma = space.family(history, parent, values), sign_of(history), deviation(history)
+        constants, sigma = space.family(history, parent, values), deviation(history)
+        sign = -1.0 if history.higher else 1.0
         around_champion = space.axes_around(values)
         best = model.leader(space.points(history, constants, around_champion, sign), sigma)
         centre = constants[best.experiment.n] if best else values
@@ -55,7 +56,7 @@ class Family:
     @property
     def knows(self) -> int:
         """How many scores."""
-        return sum(point.score is not None for point in self.points)
+        return sum(point.score is not None for point in self.points) if self.axes else 0
 
     @property
     def middle(self) -> tuple[float, ...]:
@@ -64,15 +65,12 @@ class Family:
 
     def too_large(self, changed: Mapping[str, Value]) -> bool:
         """Whether something no larger ran out of memory: by rows, layers and width of a forward pass."""
-        size = _size({**self.values, **changed})
+        size, ours = _size({**self.values, **changed}), _size(self.values)
         known = [_size(self.constants[e.n]) for e in self.history.experiments if e.n in self.constants and _oom(e)]
-        return size is not None and any(other is not None and size >= other for other in known)
-
-
-def sign_of(history: History) -> float:
-    """1 where lower is better, -1 where higher is: verdicts say it."""
-    reasons = {e.verdict.reason for e in history.experiments if e.verdict}
-    return -1.0 if reasons & {"higher", "not-higher"} else 1.0
+        if size is None or ours is None:
+            return False
+        # one no larger than the champion ran out of it for another reason
+        return any(other is not None and ours < other <= size for other in known)
 
 
 def deviation(history: History) -> float:

@@ -151,7 +151,9 @@ def _score(experiment: Experiment) -> float | None:
 
 def _value(values: Mapping[str, Value], dial: Dial) -> Value:
     whole = values[dial.name]
-    part: Value = whole[dial.index] if dial.index is not None and isinstance(whole, tuple | list) else whole
+    if dial.index is None:
+        return whole
+    part: Value = whole[dial.index] if isinstance(whole, tuple | list) and dial.index < len(whole) else ""
     return part
 
 
@@ -176,6 +178,6 @@ def _backward(dial: Dial, number: float) -> Value:
     if dial.kind == "size":
         return int(2 ** max(0, round(number)))
     if dial.kind == "beta":
-        return round(1 - float(f"{math.exp(-number):.2g}"), 8)
+        return round(1 - float(f"{min(math.exp(-number), 0.99):.2g}"), 8)
     short = float(f"{math.exp(number):.2g}")
     return max(1, round(short)) if isinstance(dial.value, int) else short

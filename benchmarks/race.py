@@ -1,0 +1,266 @@
+"""Four policies on a real CPU lab for the same wall clock: audited scores of their champions against time.
+
+    ./uv run python benchmarks/race.py FOLDER [--minutes 20] [--seeds 5] [--budget 4] [--audits 3]
+
+Each policy and seed has a lab of its own below FOLDER, with the same data; runs go one after the other, policies in
+turn, so that a machine that slows down slows them all. Called again it goes on: labs that had their minutes are done.
+At every quarter of the time the champion of that moment is audited: trained anew with fresh seeds and scored on text
+that nothing else was scored on. Prints a table of means over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+
+from research_loop import edits
+from research_loop.data.preparation import prepare_lab
+from research_loop.edits import Value
+from research_loop.lab import CONFIG, Lab, Wish, make_gpt_lab, open_lab
+from research_loop.ledger import Ledger
+from research_loop.loop import Limits, run_loop
+from research_loop.proposers import Proposer
+from research_loop.proposers.search import SearchProposer, dials, rules
+from research_loop.records import Checkout, Experiment, History, Proposal
+from research_loop.runners.local import LocalRunner
+from research_loop.session import Session
+
+TOKENS = 256
+QUARTERS = 4
+WIDE = 8.0
+"""TPE's and random search's ranges, a factor to either side."""
+Values = dict[str, Value]
+
+
+def values_of(checkout: Checkout) -> Values:
+    found = edits.constants(checkout.files["train.py"].decode())
+    return {name: constant.value for name, constant in found.items()}
+
+
+class Simple:
+    """A proposer of the benchmark: `ask` gives new constants for the baseline's or the champion's file."""
+
+    name = "race"
+    deterministic = False
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+
+    def propose(self, checkout: Checkout, history: History) -> Proposal | None:
+        for _ in range(1000):
+            wanted = self.ask(checkout, history)
+            settled = rules.settle(values_of(checkout), wanted, TOKENS) if wanted else None
+            if not settled:
+                continue
+            source = edits.replace(checkout.files["train.py"].decode(), settled).encode()
+            if history.by_key(edits.key({"train.py": source})) is None:
+                return Proposal({"train.py": source}, json.dumps(settled), proposer=self.name, parent=checkout.parent)
+        return None
+
+    def ask(self, checkout: Checkout, history: History) -> Values | None:
+        raise NotImplementedError
+
+
+class OneMove(Simple):
+    """Upstream's way: one random move of one constant of the champion."""
+
+    def ask(self, checkout: Checkout, history: History) -> Values | None:
+        values = values_of(checkout)
+        dial = self.draw.choice(dials.dials(values))
+        near = dials.neighbours(dial, self.draw.choice((1, -1)), self.draw.uniform(0.5, 2.0), self.draw)
+        return {dial.name: dials.put(values, dial, near[0])} if near else None
+
+
+class Wide(Simple):
+    """All constants anew, anywhere in wide ranges around the first file's."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.first: Values | None = None
+
+    def ask(self, checkout: Checkout, history: History) -> Values | None:
+        self.first = self.first or values_of(checkout)
+        return self.point(self.first, history)
+
+    def point(self, first: Values, history: History) -> Values:
+        return wide(
+            first,
+            lambda name, low, high, log: (
+                math.exp(self.draw.uniform(math.log(low), math.log(high))) if log else self.draw.uniform(low, high)
+            ),
+            self.draw.randint,
+        )
+
+
+class Parzen(Wide):
+    """optuna's TPE with its own defaults; failures are told the worst score seen."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+        self.trials: list[optuna.Trial] = []
+        self.told = 0
+
+    def point(self, first: Values, history: History) -> Values:
+        done = [e for e in history.experiments if e.parent is not None and e.verdict is not None]
+        worst = max((e.score.value for e in history.experiments if e.score), default=1.0)
+        for trial, experiment in zip(self.trials[self.told :], done[self.told :], strict=False):
+            self.study.tell(trial, experiment.score.value if experiment.score else worst)
+            self.told += 1
+        trial = self.study.ask()
+        values = wide(
+            first,
+            lambda name, low, high, log: trial.suggest_float(name, low, high, log=log),
+            lambda low, high: trial.suggest_int(f"size {low} {high}", low, high),
+        )
+        self.trials.append(trial)
+        return values
+
+
+def wide(first: Values, real: Callable[..., float], whole: Callable[[int, int], int]) -> Values:
+    """Every number of the file, as somebody would who knows its kind and nothing else."""
+    values = dict(first)
+    for dial in dials.dials(first):
+        value, number = dial.value, float(str(dial.value)) if not isinstance(dial.value, str) else 0.0
+        if dial.kind in ("rate", "scale", "width") and number > 0:
+            new: Value = real(dial.key, number / WIDE, number * WIDE, True)
+            values[dial.name] = dials.put(values, dial, max(1, round(new)) if isinstance(value, int) else new)
+        elif dial.kind == "beta":
+            values[dial.name] = dials.put(values, dial, 1 - real(dial.key, 0.005, 0.5, True))
+        elif dial.kind == "ratio":
+            values[dial.name] = dials.put(values, dial, real(dial.key, 0.0, 1.0, False))
+        elif dial.kind == "count":
+            values[dial.name] = dials.put(values, dial, whole(1, 3 * int(number)))
+        elif dial.kind == "size":
+            middle = round(math.log2(number))
+            values[dial.name] = dials.put(values, dial, 2 ** whole(max(0, middle - 3), middle + 2))
+    return {name: value for name, value in values.items() if value != first[name]}
+
+
+POLICIES: dict[str, tuple[Callable[[int], Proposer], str]] = {
+    "ours": (SearchProposer, "measured"),
+    "TPE as it comes": (Parzen, "none"),
+    "random": (Wide, "none"),
+    "upstream's rule": (OneMove, "none"),
+}
+
+# --------------------------------------------------------------------------------------------------------------- labs
+
+
+def make_first(folder: Path, budget: int) -> Lab:
+    """The lab that all others are copies of, its data prepared."""
+    if not (folder / CONFIG).exists():
+        make_gpt_lab(folder, Wish(profile="cpu", budget_seconds=budget))
+    lab = open_lab(folder)
+    prepare_lab(lab, say=print)
+    return lab
+
+
+def lab_of(first: Lab, folder: Path, noise: str) -> Lab:
+    if not folder.exists():
+        shutil.copytree(first.root, folder, symlinks=True, ignore=shutil.ignore_patterns(".research-loop"))
+        text = (folder / CONFIG).read_text()
+        (folder / CONFIG).write_text(text.replace("[task]", f'[task]\nnoise = "{noise}"', 1))
+    return open_lab(folder)
+
+
+def used_seconds(lab: Lab) -> float:
+    """Seconds of its runs and between them; a pause of the benchmark does not count."""
+    if not lab.ledger_path.exists():
+        return 0.0
+    history = Ledger(lab.ledger_path, read_only=True).history
+    return sum(run.result.seconds for e in history.experiments for run in e.runs if run.result)
+
+
+def race(first: Lab, place: Path, minutes: float, seeds: int, slice_seconds: float = 180.0) -> None:
+    """Slices of a few minutes, policies and seeds in turn, until each had its time."""
+    proposers: dict[Path, Proposer] = {}
+    waiting = [(seed, name) for seed in range(seeds) for name in POLICIES]
+    while waiting:
+        for seed, name in list(waiting):
+            make, noise = POLICIES[name]
+            folder = place / f"{seed}-{name.replace(' ', '-').replace(chr(39), '')}"
+            lab = lab_of(first, folder, noise)
+            left = 60 * minutes - used_seconds(lab)
+            if left <= 0:
+                waiting.remove((seed, name))
+                continue
+            proposer = proposers.setdefault(folder, make(seed))
+            with Session(lab, LocalRunner()) as session:
+                run_loop(session, proposer, Limits(seconds=min(left, slice_seconds)))
+            print(f"{folder.name}: {used_seconds(lab) / 60:.1f} of {minutes:g} minutes", flush=True)
+
+
+def champions(lab: Lab, minutes: float) -> list[Experiment]:
+    """The champion at each quarter of the time, by when verdicts fell in the lab's own running time."""
+    history = Ledger(lab.ledger_path, read_only=True).history
+    runs = sorted((run for e in history.experiments for run in e.runs if run.result), key=lambda run: run.started_at)
+    found: list[Experiment] = []
+    for quarter in range(1, QUARTERS + 1):
+        spent, until = 0.0, 0.0
+        for run in runs:
+            assert run.result is not None
+            spent += run.result.seconds
+            if spent <= 60 * minutes * quarter / QUARTERS:
+                until = run.started_at + run.result.seconds + 5
+        kept = [e for e in history.experiments if e.kept and e.verdict and e.verdict.decided_at <= until]
+        found.append(kept[-1] if kept else history.experiments[0])
+    return found
+
+
+def audited(lab: Lab, experiment: Experiment, runs: int) -> float:
+    """Mean of so many audit runs; those that the ledger has already are not made again."""
+    with Session(lab, LocalRunner()) as session:
+        known = [a for a in session.ledger.audits() if a.n == experiment.n and a.result.score]
+        while len(known) < runs:
+            audit = session.audit(experiment)
+            if audit is None or audit.result.score is None:
+                return math.nan
+            known.append(audit)
+    return statistics.fmean(audit.result.score.value for audit in known[:runs] if audit.result.score)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--budget", type=int, default=4)
+    parser.add_argument("--audits", type=int, default=3)
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    first = make_first(arguments.folder / "first", arguments.budget)
+    race(first, arguments.folder, arguments.minutes, arguments.seeds)
+    print(
+        "| policy | " + " | ".join(f"{arguments.minutes * q / QUARTERS:g} min" for q in range(1, QUARTERS + 1)), end=""
+    )
+    print(" | experiments | kept |\n" + "|---" * (QUARTERS + 3) + "|")
+    for name, (_, noise) in POLICIES.items():
+        rows, counts, keeps = [], [], []
+        for seed in range(arguments.seeds):
+            lab = lab_of(first, arguments.folder / f"{seed}-{name.replace(' ', '-').replace(chr(39), '')}", noise)
+            rows.append([audited(lab, e, arguments.audits) for e in champions(lab, arguments.minutes)])
+            history = Ledger(lab.ledger_path, read_only=True).history
+            counts.append(len(history.experiments))
+            keeps.append(sum(e.kept for e in history.experiments) - 1)
+        cells = []
+        for column in zip(*rows, strict=True):
+            spread = statistics.stdev(column) if len(column) > 1 else math.nan
+            cells.append(f"{statistics.fmean(column):.4f} ({spread:.4f})")
+        print(f"| {name} | {' | '.join(cells)} | {statistics.fmean(counts):.0f} | {statistics.fmean(keeps):.1f} |")
+    print(f"{(time.monotonic() - began) / 60:.0f} minutes")
+
+
+if __name__ == "__main__":
+    main()
