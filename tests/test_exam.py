@@ -47,6 +47,8 @@ def test_a_second_look_is_for_what_would_be_kept_and_compares_place_by_place(
     assert (behind.verified, behind.held_nats) == ("challenged", b"")
     ahead = marks_of(prepare, model, replace(exam, seed=6, rival=Rival(honest.value + 0.1, honest.held_nats)))
     assert ahead.rejected == "memory"  # as good on held rows as its equal, and 0.1 better by its score
+    luckier = replace(exam, seed=6, rival=Rival(honest.value + 0.1, honest.held_nats, honest.value))
+    assert marks_of(prepare, model, luckier).verified == "confirmed", "compared with the score of the same runs"
     equal = replace(exam, seed=6, rival=Rival(honest.value + 1e-9, honest.held_nats))
     assert marks_of(prepare, model, equal).verified == "confirmed"
 

@@ -284,4 +284,4 @@ def test_a_train_py_in_upstreams_style_is_scored_by_the_harness(stock_lab: Lab) 
         baseline = ensure_baseline(session)
         assert baseline is not None and baseline.score is not None, baseline
         assert baseline.score.verified == ("confirmed" if session.jobs.contained else "unverified")
-        assert session.ledger.held_nats(baseline.n), "it was asked all of it"
+        assert session.ledger.held_nats(baseline.n) is not None, "it was asked all of it"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,3 +151,14 @@ def test_ten_thousand_experiments_open_quickly_enough_to_be_usable(tmp_path: Pat
     start = time.perf_counter()
     assert len(Ledger(path, read_only=True).history.experiments) == 10_000
     assert time.perf_counter() - start < 5
+
+
+def test_nats_on_held_rows_are_the_mean_of_the_runs_that_were_asked(tmp_path: Path) -> None:
+    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
+        ledger.propose(NEW)
+        assert ledger.held_nats(0) is None
+        for k, (value, nats) in enumerate(((1.0, [1.0, 2.0]), (9.0, []), (2.0, [3.0, 6.0]))):
+            ledger.start_run(Run(0, k, 42, 1.0))
+            held = struct.pack(f"<{len(nats)}f", *nats)
+            ledger.finish_run(0, k, replace(RESULT, score=Score(value), held_nats=held))
+        assert ledger.held_nats(0) == (1.5, struct.pack("<2f", 2.0, 4.0)), "the second run was not asked"

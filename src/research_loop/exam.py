@@ -159,8 +159,9 @@ class Examination:
         if held.size == 0:
             return {"detail": NO_LOGITS}
         for other in (self.exam.rival or Rival(math.inf), *([self.exam.baseline] if self.exam.baseline else [])):
-            theirs = _unpacked(other.held_nats, held.shape)
-            fact = challenge.remembers(held, self._mean_nats(marks.value), theirs, self._mean_nats(other.value))
+            theirs, value = _unpacked(other.held_nats, held.shape), other.held_value
+            scored = self._mean_nats(other.value if value is None else value)
+            fact = challenge.remembers(held, self._mean_nats(marks.value), theirs, scored)
             if fact:
                 return {"rejected": "memory", "detail": fact}
         return {"verified": "confirmed", "held_nats": held.astype("<f4").tobytes()}

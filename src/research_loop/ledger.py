@@ -168,12 +168,19 @@ class Ledger:
             rows = self._db.execute("SELECT * FROM audits ORDER BY id").fetchall()
         return tuple(_audit(*row) for row in rows)
 
-    def held_nats(self, n: int) -> bytes:
-        """A scored run's nats on the held rows, from the newest run of `n` that was asked for them; else empty."""
-        query = "SELECT held_nats FROM traces WHERE n = ? AND held_nats <> x'' ORDER BY k DESC LIMIT 1"
+    def held_nats(self, n: int) -> tuple[float, bytes] | None:
+        """Score and nats on the held rows, each the mean over the runs of `n` that were asked for them."""
+        query = """SELECT score, held_nats FROM traces JOIN results USING (n, k)
+            WHERE n = ? AND held_nats <> x'' AND score IS NOT NULL ORDER BY k"""
         with self._errors():
-            row = self._db.execute(query, (n,)).fetchone()
-        return b"" if row is None else bytes(row[0])
+            rows = self._db.execute(query, (n,)).fetchall()
+        if not rows:
+            return None
+        import numpy as np
+
+        alike = [np.frombuffer(nats, "<f4") for _, nats in rows if len(nats) == len(rows[-1][1])]
+        scores = [score for score, nats in rows if len(nats) == len(rows[-1][1])]
+        return sum(scores) / len(scores), np.mean(alike, axis=0).astype("<f4").tobytes()
 
     # ---------------------------------------------------------------------------------------------------- internal
 

@@ -266,10 +266,15 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """The champion's score, and its nats (little-endian float32) on the places of held rows that all runs are asked."""
+    """The champion's score, and its nats (little-endian float32) on the places of held rows that all runs are asked.
+
+    `held_value` is the score of the runs that these are of, since others of its runs were luckier or less so; None
+    where that is `value`.
+    """
 
     value: float
     held_nats: bytes = b""
+    held_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,8 +277,9 @@ class Session:
         """Somebody to compare a run with; None where there is nobody, or nobody that the harness scored."""
         if other is None or other.score is None:
             return None
-        held = self.ledger.held_nats(other.n)
-        return Rival(other.score.value, held) if held or other.score.verified != "unverified" else None
+        if held := self.ledger.held_nats(other.n):
+            return Rival(other.score.value, held[1], held[0])
+        return Rival(other.score.value) if other.score.verified != "unverified" else None
 
     def _finish(self, job: Job, result: Result) -> list[Experiment]:
         result = self._believed(result)
