@@ -63,10 +63,13 @@ def test_an_audit_trains_both_anew_with_fresh_seeds_and_changes_nothing(tmp_path
     assert len({a.seed for a in audits}) == 6 and 42 not in {a.seed for a in audits}
     assert baseline.scores == tuple(a.result.score.value for a in audits[::2] if a.result.score)
     assert len(set(champion.scores)) == 3 and champion.mean < 1.02 < 1.5 <= baseline.mean
-    text = report(baseline, champion, "val_bpb", "lower")
+    text = report(samples, "val_bpb", "lower")
     assert f"champion (experiment 1): val_bpb {champion.mean:.6f}, standard deviation {champion.deviation:.6f}" in text
     assert f"baseline (experiment 0): val_bpb {baseline.mean:.6f}, standard deviation {baseline.deviation:.6f}" in text
-    assert text.count(", n 3, unverified") == 2 and f"difference {champion.mean - baseline.mean:+.6f}: p " in text
+    assert (
+        text.count(", n 3, unverified") == 2
+        and f"champion less baseline: {champion.mean - baseline.mean:+.6f}: p " in text
+    )
     assert text.splitlines()[2].endswith(", significant") and "own scores differ by -0.5" in text
     assert held_report(baseline, champion, lab) == ""
 
@@ -80,6 +83,22 @@ def test_audits_survive_and_later_runs_go_on(tmp_path: Path) -> None:
         assert len(session.ledger.audits()) == 4
         run_loop(session, load("search")(seed=0), Limits(experiments=1))
         assert len(session.history.experiments) == 3
+
+
+def test_the_champion_of_the_last_audit_is_trained_anew_beside_the_new_one(tmp_path: Path) -> None:
+    lab = lab_with_champion(tmp_path / "lab")
+    with Session(lab, LocalRunner()) as session:
+        assert run_audit(session, 1, print) is not None
+        first = session.history.champion
+        assert first is not None
+        better = session.open().files["train.py"].replace(b"DEPTH = 2", b"DEPTH = 3")
+        assert session.close(Proposal({"train.py": better}, "deeper", parent=first.n)).kept
+        samples = run_audit(session, 2, print)
+    assert samples is not None and [sample.experiment.n for sample in samples] == [0, first.n, 2]
+    text = report(samples, "val_bpb", "lower")
+    assert (
+        f"champion audited last (experiment {first.n}): " in text and "champion less champion audited last: -" in text
+    )
 
 
 def test_there_must_be_something_to_compare(tmp_path: Path) -> None:

@@ -47,8 +47,9 @@ class Sample:
 # ---------------------------------------------------------------------------------------------------------- training
 
 
-def run_audit(session: Session, runs: int, say: Callable[[str], None]) -> tuple[Sample, Sample] | None:
-    """Baseline and champion, `runs` times each, in turn; None when stopped. What was measured stays in the ledger.
+def run_audit(session: Session, runs: int, say: Callable[[str], None]) -> list[Sample] | None:
+    """Baseline, the champion of the last audit where that was another, and champion: `runs` times each, in turn; None
+    when stopped. What was measured stays in the ledger.
 
     Raises LabError where there is nothing to compare, and when a run gets no score, or took longer to it than the
     baseline's runs of this audit allow.
@@ -56,9 +57,11 @@ def run_audit(session: Session, runs: int, say: Callable[[str], None]) -> tuple[
     baseline, champion = session.history.baseline, session.history.champion
     if baseline is None or champion is None or champion is baseline:
         raise LabError(f"{session.lab.root}: nothing was kept after the baseline yet: `research-loop run` first")
-    done: dict[int, list[Audit]] = {baseline.n: [], champion.n: []}
+    former = _former(session, {baseline.n, champion.n})
+    audited = [baseline, *former, champion]
+    done: dict[int, list[Audit]] = {experiment.n: [] for experiment in audited}
     for turn in range(runs):
-        for experiment in (baseline, champion):
+        for experiment in audited:
             audit = None if session.stopping else session.audit(experiment)
             if audit is None:
                 return None
@@ -69,7 +72,13 @@ def run_audit(session: Session, runs: int, say: Callable[[str], None]) -> tuple[
             assert audit.result.score is not None
             value = audit.result.score.value
             say(f"run {turn + 1} of {runs}, experiment {experiment.n}, seed {audit.seed}: {value:.6f}")
-    return _sample(baseline, done[baseline.n]), _sample(champion, done[champion.n])
+    return [_sample(experiment, done[experiment.n]) for experiment in audited]
+
+
+def _former(session: Session, others: set[int]) -> list[Experiment]:
+    """The champion of the last audit, where it is none of the others."""
+    known = [audit.n for audit in session.ledger.audits() if audit.n not in others]
+    return [session.ledger.experiment(known[-1])] if known else []
 
 
 def _trouble(audit: Audit, baselines: Sequence[Audit], baseline: Experiment, budget_seconds: float) -> str:
@@ -101,10 +110,14 @@ def _sample(experiment: Experiment, audits: Sequence[Audit]) -> Sample:
 # ------------------------------------------------------------------------------------------------------------- words
 
 
-def report(baseline: Sample, champion: Sample, metric: str, direction: Direction) -> str:
-    """Both samples, their difference, the chance of it, and what the ledger had promised."""
-    lines = [_line(name, sample, metric) for name, sample in (("baseline", baseline), ("champion", champion))]
-    lines += [f"difference {champion.mean - baseline.mean:+.6f}: {claim(baseline.scores, champion.scores, direction)}"]
+def report(samples: Sequence[Sample], metric: str, direction: Direction) -> str:
+    """All samples, the champion's difference to each other with the chance of it, and what the ledger had promised."""
+    names = ("baseline", "champion audited last", "champion") if len(samples) > 2 else ("baseline", "champion")
+    lines = [_line(name, sample, metric) for name, sample in zip(names, samples, strict=True)]
+    baseline, champion = samples[0], samples[-1]
+    for name, other in zip(names, samples[:-1], strict=False):
+        said = claim(other.scores, champion.scores, direction)
+        lines += [f"champion less {name}: {champion.mean - other.mean:+.6f}: {said}"]
     promised = [sample.experiment.score for sample in (baseline, champion)]
     if promised[0] and promised[1]:
         lines += [f"the experiments' own scores differ by {promised[1].value - promised[0].value:+.6f}"]

@@ -194,8 +194,8 @@ def audit(
         samples = run_audit(session, runs, session.note)
     if samples is None:
         raise typer.Exit(130)
-    print(report(*samples, opened.config.metric, opened.config.direction))
-    if held := held_report(*samples, opened):
+    print(report(samples, opened.config.metric, opened.config.direction))
+    if held := held_report(samples[0], samples[-1], opened):
         print(held)
 
 
