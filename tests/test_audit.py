@@ -197,7 +197,7 @@ def judged(gpt_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     copy = Path(shutil.copytree(gpt_lab.root, tmp_path_factory.mktemp("judged") / "lab", symlinks=True))
     shutil.rmtree(copy / ".research-loop", ignore_errors=True)
     text = (copy / "lab.toml").read_text()
-    (copy / "lab.toml").write_text(text.replace('sandbox = "auto"', 'sandbox = "none"\nnoise = "none"'))
+    (copy / "lab.toml").write_text(text.replace('sandbox = "auto"', 'sandbox = "none"'))
     tiny, seconds = (cheats.find_corpus() / "tiny.py").read_text(), "seconds=TIME_BUDGET"
     longer = f"seconds=9 if __import__('os').path.exists({str(copy / 'longer')!r}) else TIME_BUDGET"
     assert tiny.count(seconds) == 1

@@ -213,7 +213,12 @@ def test_a_login_page_in_place_of_the_hub_is_one_line(serve: LoopbackHub, tmp_pa
 
 def test_ctrl_c_ends_a_stalled_download_at_once(serve: LoopbackHub, tmp_path: Path) -> None:
     serve.fail("data/a.parquet", Fault("stall", after=100))
-    script = COLLECT + "\ntry: collect(sys.argv[1], pathlib.Path(sys.argv[2]))\nexcept KeyboardInterrupt: sys.exit(130)"
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored below a shell's `&`
+    script = (
+        heed
+        + COLLECT
+        + "\ntry: collect(sys.argv[1], pathlib.Path(sys.argv[2]))\nexcept KeyboardInterrupt: sys.exit(130)"
+    )
     process = start(script, tmp_path, stdout=subprocess.PIPE)
     wait_for(lambda: (tmp_path / "lab" / "shard_00002.parquet").exists() and bool(serve.fetches("data/a.parquet")))
     started = time.monotonic()

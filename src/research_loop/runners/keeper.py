@@ -80,7 +80,7 @@ def become(command: list[str], stdin: int, keeper: int) -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != keeper:  # it died before the line above could hold
         os._exit(1)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # an ignored signal would stay ignored through exec
     given = stdin if stdin >= 0 else os.open(os.devnull, os.O_RDONLY)
     os.dup2(given, 0)
