@@ -10,6 +10,7 @@ nothing. In the others 15 % of changes help, by 3 sigma on average, a third do n
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import statistics
 import time
@@ -57,43 +58,61 @@ class Count:
 
 @dataclass
 class Group:
-    """Runs of one code, and the squares that they add to sigma."""
+    """Runs of one code, and what they add to the sum of squares and to its degrees of freedom."""
 
     worth: float
+    sd: float
     scores: list[float] = field(default_factory=list)
 
-    def run(self, draw: random.Random) -> float:
-        """Another run; what it adds to the sum of squares around the mean."""
-        score = self.worth + draw.gauss(0, 1)
-        known = len(self.scores)
-        added = known / (known + 1) * (score - statistics.fmean(self.scores)) ** 2 if known else 0.0
+    def run(self, draw: random.Random, known: Known) -> None:
+        score, runs = self.worth + draw.gauss(0, self.sd), len(self.scores)
+        if runs:
+            known.squares += runs / (runs + 1) * (score - statistics.fmean(self.scores)) ** 2
+            known.degrees += 1
         self.scores.append(score)
-        return added
+        known.runs += 1
 
 
-def campaign(draw: random.Random, most_runs: int, effect: Effect, prior: float, count: Count) -> None:
-    """One lab under our rule, for so many runs; `prior` is the prior's sigma, where the true one is 1."""
+@dataclass
+class Known:
+    """What a lab has measured."""
+
+    squares: float = 0.0
+    degrees: float = 0.0
+    runs: int = 0
+
+    def fade(self, champion: Group) -> None:
+        """All but what the new champion's own runs say."""
+        free = len(champion.scores) - 1
+        own = statistics.variance(champion.scores) * free
+        self.squares = noise.FADES * (self.squares - own) + own
+        self.degrees = noise.FADES * (self.degrees - free) + free
+
+
+def campaign(draw: random.Random, most_runs: int, effect: Effect, prior: float, spread: float, count: Count) -> None:
+    """One lab under our rule, for so many runs; `prior` is the prior's sigma where the baseline's true one is 1. Those
+    of candidates are `spread` around it, in powers of e."""
     level = prior * BUDGET / noise.PRIOR_SHARE_SECONDS
-    champion = Group(0.0)
-    squares, repeats, runs = sum(champion.run(draw) for _ in range(BASELINE_RUNS)), BASELINE_RUNS - 1, BASELINE_RUNS
-    while runs < most_runs:
+    champion, known = Group(0.0, 1.0), Known()
+    for _ in range(BASELINE_RUNS):
+        champion.run(draw, known)
+    while known.runs < most_runs:
         change = effect(draw)
-        mine = Group(champion.worth + change)
-        mine.run(draw)
-        runs += 1
+        mine = Group(champion.worth + change, math.exp(draw.gauss(0, spread)))
+        mine.run(draw, known)
         step = ""
         while step not in ("keep", "discard"):
-            sigma = noise.pooled(squares, repeats, level, BUDGET)
+            sigma = noise.pooled(known.squares, known.degrees, 0, level, BUDGET)
             gap = noise.compare(mine.scores, champion.scores, sigma, "lower")
             step = noise.next_step(gap.p, len(mine.scores), len(champion.scores))
             if step in ("candidate", "champion"):
-                squares += (mine if step == "candidate" else champion).run(draw)
-                repeats, runs = repeats + 1, runs + 1
+                (mine if step == "candidate" else champion).run(draw, known)
         count.experiments += 1
         if step == "keep":
+            known.fade(mine)
             count.keeps, count.false = count.keeps + 1, count.false + (change >= 0)
             champion = mine
-    count.runs += runs
+    count.runs += known.runs
     count.gains.append(champion.worth)
 
 
@@ -133,8 +152,11 @@ def main() -> None:
 
 def _rules(runs: int, effect: Effect) -> list[tuple[str, Callable[[random.Random, Count], None]]]:
     rules: list[tuple[str, Callable[[random.Random, Count], None]]] = [
-        (f"ours, prior x {prior:g}", lambda draw, count, prior=prior: campaign(draw, runs, effect, prior, count))
-        for prior in (1.0, 1 / 3, 3.0)
+        (
+            f"ours, prior x {prior:.2g}{', sigmas differ' if spread else ''}",
+            lambda draw, count, prior=prior, spread=spread: campaign(draw, runs, effect, prior, spread, count),
+        )
+        for prior, spread in ((1.0, 0.0), (1 / 3, 0.0), (3.0, 0.0), (1.0, 0.5))
     ]
     return [
         *rules,

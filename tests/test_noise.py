@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
 from research_loop import noise
 from research_loop.noise import Sigma
-from research_loop.records import Experiment, Result, Run, Score
+from research_loop.records import Experiment, Result, Run, Score, Verdict
 
 
 def experiment(*values: float) -> Experiment:
@@ -21,8 +22,18 @@ def test_sigma_is_pooled_over_everything_that_was_run_twice() -> None:
     draw = random.Random(1)
     many = [experiment(*(draw.gauss(level, 0.003) for _ in range(3))) for level in (1.0, 1.1, 0.9) for _ in range(30)]
     sigma = noise.measure_sigma([*many, experiment(5.0)], 300.0)
-    assert sigma is not None and sigma.repeats == 180 and sigma.degrees == 182
+    assert sigma is not None and sigma.repeats == 180 and sigma.degrees == 180.5
     assert sigma.value == pytest.approx(0.003, rel=0.15)
+
+
+def test_what_was_measured_before_a_keep_counts_half() -> None:
+    kept = Verdict("keep", "lower", "", 0.0)
+    noisy, calm = experiment(1.0, 1.2), replace(experiment(1.0, 1.0001, 1.0002), verdict=kept)
+    both = noise.measure_sigma([noisy, calm], 300.0)
+    assert noise.squares([noisy]) == (pytest.approx(0.02), 1)
+    assert noise.squares([noisy, calm]) == (pytest.approx(0.01, rel=1e-4), 2.5)
+    assert both is not None and both.repeats == 3 and both.degrees == 3.0
+    assert noise.squares([noisy, calm, calm, calm])[0] == pytest.approx(0.02 / 8, rel=1e-3)
 
 
 def test_before_there_are_repeats_sigma_is_the_prior_of_the_budget() -> None:
@@ -48,8 +59,9 @@ def test_what_is_said_to_be_detectable_is_kept_at_once() -> None:
     sigma = Sigma(0.002, 12.0, 10)
     least = noise.detectable(sigma)
     for share, step in ((1.01, "keep"), (0.99, "candidate")):
-        gap = noise.compare([1 - share * least], [1.0] * 3, sigma, "lower")
-        assert noise.next_step(gap.p, 1, 3) == step
+        gap = noise.compare([1 - share * least] * 2, [1.0] * 3, sigma, "lower")
+        assert noise.next_step(gap.p, 2, 3) == step
+        assert noise.next_step(gap.p, 1, 3) == "candidate", "one run alone proves nothing"
 
 
 def test_the_rule_keeps_at_most_one_in_a_thousand_that_change_nothing() -> None:

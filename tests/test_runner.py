@@ -50,6 +50,22 @@ def test_a_good_run_is_scored(tmp_path: Path, runner: LocalRunner) -> None:
     assert job.log.read_text().splitlines()[-1] == "depth: 8"
 
 
+def test_a_run_whose_loss_stays_nan_is_ended(tmp_path: Path, runner: LocalRunner) -> None:
+    code = """
+        import time
+        print("step 00000 (10.0%) | loss: inf | x", flush=True)
+        time.sleep(1.5)
+        print("step 00001 (20.0%) | loss: 4.000000 | x", flush=True)
+        time.sleep(1.5)
+        print("step 00002 (30.0%) | loss: nan | x", flush=True)
+        time.sleep(600)
+    """
+    runner.start(make_job(tmp_path, code))
+    result = finish(runner)
+    assert (result.outcome, result.reason) == ("crash", "nan") and "stayed nan" in result.detail
+    assert 5 < result.seconds < 15 and len(result.curve) == 1
+
+
 def test_progress_is_told_four_times_a_second_at_most(tmp_path: Path, runner: LocalRunner) -> None:
     code = """
         import time

@@ -142,7 +142,8 @@ def test_a_baseline_is_run_three_times_where_noise_is_measured() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ((0.99,), ("keep", "lower")),  # ten sigma
+        ((0.99,), ("again", "candidate")),  # ten sigma, once
+        ((0.99, 0.9902), ("keep", "lower")),
         ((0.9975,), ("again", "candidate")),  # two
         ((0.9975, 0.999), ("again", "candidate")),
         ((0.9975, 1.001), ("discard", "noise")),
@@ -185,7 +186,7 @@ def test_much_more_code_or_memory_has_to_gain_more() -> None:
     tight = Sigma(0.0001, 50.0, 48)
 
     def found(value: float, megabytes: float | None = None, more_lines: int = 0) -> tuple[str, str]:
-        mine = experiment(1, Result("scored", score=Score(value), peak_vram_mb=megabytes))
+        mine = experiment(1, *[Result("scored", score=Score(value), peak_vram_mb=megabytes)] * 2)
         base = [Result("scored", score=Score(1.0), peak_vram_mb=1000.0)] * 3
         return words(judge(mine, experiment(0, *base, kept=True), MEASURED, tight, 0.0, more_lines))
 
@@ -237,7 +238,7 @@ def test_a_baseline_needs_three_runs_alike_but_not_for_ever() -> None:
 
 
 def test_nothing_is_kept_over_a_champion_that_was_not_run_lately() -> None:
-    good = experiment(1, scored(0.9))
+    good = experiment(1, scored(0.9), scored(0.9))
     for since, expected in ((10, ("keep", "lower")), (11, ("again", "champion"))):
         assert words(judge(good, THREE, MEASURED, SIGMA, 0.0, runs_since=since)) == expected
     assert words(judge(good, THREE, ONCE, None, 0.0, runs_since=99)) == ("keep", "lower")
@@ -250,7 +251,7 @@ def test_shorter_code_does_not_wait_for_a_champion_that_cannot_be_run_again() ->
 
 def test_a_champion_whose_newest_run_had_another_speed_is_run_once_more_before_a_keep() -> None:
     champion = experiment(0, *[at_speed(1.0, 8.2)] * 3, at_speed(0.95, 9.2), kept=True)
-    good = experiment(1, at_speed(0.95, 9.2))
+    good = experiment(1, *[at_speed(0.95, 9.2)] * 2)
     assert words(judge(good, champion, MEASURED, SIGMA, 0.0)) == ("again", "champion")
     again = experiment(0, *[at_speed(1.0, 8.2)] * 3, *[at_speed(0.95, 9.2)] * 2, kept=True)
     found = judge(good, again, MEASURED, SIGMA, 0.0)
@@ -260,7 +261,8 @@ def test_a_champion_whose_newest_run_had_another_speed_is_run_once_more_before_a
 def test_a_machine_without_a_speed_of_its_own_keeps_nothing_and_ends() -> None:
     runs = [Run(0, k, 42, 10.0 + k, result=at_speed(1.0, speed)) for k, speed in enumerate((5, 9, 7, 12, 3, 6, 14, 4))]
     champion = replace(THREE, runs=tuple(runs))
-    good = replace(experiment(1, scored(0.5)), runs=(Run(1, 0, 42, 10.5, result=scored(0.5)),))
+    mine = tuple(Run(1, k, 42 + k, 10.5, result=scored(0.5)) for k in range(2))
+    good = replace(experiment(1), runs=mine)
     assert words(judge(good, champion, MEASURED, SIGMA, 0.0)) == ("discard", "unsteady")
 
 

@@ -58,10 +58,11 @@ class Ending:
     """How a run's processes ended. `code` is the exit code, or minus the signal's number.
 
     `cause`: it ended by itself; at the hard limit; when it had taken most of the machine's memory; when it could not
-    win any more; the harness stopped it; its keeper was killed; or it never started, with `error` as the reason.
+    win any more; when its loss stayed NaN or infinite; the harness stopped it; its keeper was killed; or it never
+    started, with `error` as the reason.
     """
 
-    cause: Literal["end", "limit", "memory", "curve", "stop", "lost", "unstarted"]
+    cause: Literal["end", "limit", "memory", "curve", "nan", "stop", "lost", "unstarted"]
     code: int | None = None
     error: str = ""
 
@@ -152,6 +153,8 @@ def _why(ending: Ending, tail: Sequence[str], last_loss: float | None, near_memo
         return "timeout", "still running at its hard limit, so it was killed"
     if ending.cause == "memory":
         return "oom", "ended before it had taken all of the machine's memory"
+    if ending.cause == "nan":
+        return "nan", f"its training loss stayed {last_loss:g}, so it was ended"
     if ending.cause == "lost":
         return "signal", "its keeper process was killed from outside, so the run was ended with it"
     if line := _last(_OOM, tail):

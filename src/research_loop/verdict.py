@@ -144,7 +144,8 @@ def _compare(
             return Again("champion", f"{fact}: shorter, if it is no worse")
         return _keep(experiment, champion, "simpler", f"{fact}, with {-more_lines} lines less", decided_at)
     if step == "candidate" or step == "champion":
-        return Again(step, f"{fact}: could be noise (p {gap.p:.2g})")
+        doubt = "one run proves nothing" if gap.p < noise.KEEP else "could be noise"
+        return Again(step, f"{fact}: {doubt}")
     if step == "discard":
         reason = "noise" if better(gap.difference, 0.0, rules.direction) else f"not-{rules.direction}"
         return Verdict("discard", reason, fact, decided_at)
