@@ -83,6 +83,12 @@ def test_an_outcome_that_was_not_expected_does_not_hold(open_bench: Bench) -> No
     assert "where rejected:look-ahead was due" in cheats.table([trial])
 
 
+def test_what_is_honest_is_measured_again_before_a_score_is_called_believed(open_bench: Bench) -> None:
+    busy = Bench(open_bench.lab, open_bench.place, 99.0)
+    trial = busy.try_(Cheat("plain", HONEST, ("contained",)))
+    assert (trial.seen, trial.held) == ("contained", True) and busy.honest_bpb < 10
+
+
 @pytest.mark.parametrize(
     ("name", "trouble"),
     [

@@ -9,6 +9,7 @@ proposal. What is expected must be what is seen; and afterwards the lab and the 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from research_loop import edits
 from research_loop.aftermath import Seal, Witness, left_behind, prey
@@ -194,8 +196,9 @@ class Bench:
 
     lab: Lab
     place: Path
-    honest_bpb: float = 0.0
+    honest_bpb: float = math.inf
     _open: set[Session] = field(default_factory=set)
+    _measuring: Lock = field(default_factory=Lock)
 
     def try_(self, cheat: Cheat) -> Trial:
         """Runs a cheat and looks at what it did to everything around it."""
@@ -217,13 +220,14 @@ class Bench:
         return Trial(cheat.name, cheat.expected, seen, held, time.monotonic() - began, plain(words))
 
     def measure_honest(self) -> None:
-        """What an honest model of one second gets here. Raises LabError when it is not believed."""
-        trial = self.try_(Cheat("what-is-honest", HONEST.encode(), ("challenged",)))
+        """What an honest model of one second gets here, at best. Raises LabError when it is not believed."""
+        with self._measuring:
+            trial = self.try_(Cheat("what-is-honest", HONEST.encode(), ("challenged", "contained")))
         if not trial.held:
             raise LabError(
                 f"{self.place}: an honest model was {trial.seen} ({trial.detail}): the machine may be too busy"
             )
-        self.honest_bpb = float(trial.detail.split()[1].rstrip(","))
+        self.honest_bpb = min(self.honest_bpb, float(trial.detail.split()[1].rstrip(",")))
 
     def halt(self) -> None:
         """Ends what runs, from another thread."""
@@ -241,6 +245,11 @@ class Bench:
                     experiment = session.close(proposal, again=True)
             finally:
                 self._open.discard(session)
+        if self._seen(experiment, cheat)[0] == "believed" and experiment.score is not None:
+            self.measure_honest()  # the machine may have been busy when that was done
+        return self._seen(experiment, cheat)
+
+    def _seen(self, experiment: Experiment, cheat: Cheat) -> tuple[str, str]:
         return _seen(experiment, HONEST_SHARE * self.honest_bpb, cheat.expected)
 
 

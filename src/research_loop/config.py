@@ -54,6 +54,7 @@ KEYS: dict[str, dict[str, tuple[str, Check]]] = {
         "noise": ('"measured" or "none" (every run of a code scores the same)', lambda v: v in ("measured", "none")),
         "score": ('"run" (its own word) or "harness" (asked and challenged)', lambda v: v in ("run", "harness")),
         "sandbox": ('"auto", "bubblewrap", "landlock" or "none"', lambda v: v in SANDBOXES),
+        "dry_run": ('"auto" (where there is a GPU), "always" or "never"', lambda v: v in ("auto", "always", "never")),
         "memory": ('a name printed as "name: value", like "peak_vram_mb"', _is_name),
     },
     "budget": {
@@ -90,6 +91,7 @@ class LabConfig:
     noise: Literal["measured", "none"] = "measured"
     score: Literal["run", "harness"] = "run"
     sandbox: str = "none"
+    dry_run: Literal["auto", "always", "never"] = "auto"
     memory: str = "peak_vram_mb"
     budget_seconds: float = 300.0
     limit_seconds: float = 600.0

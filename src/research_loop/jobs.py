@@ -16,10 +16,12 @@ from research_loop.files import remove_tree
 from research_loop.gpus import first_gpu
 from research_loop.history import Repository
 from research_loop.lab import Lab
-from research_loop.records import Exam, Experiment, Job, Rival
+from research_loop.records import Exam, Experiment, Files, Job, Rival
 
 PASSED_ON = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH"}
 PASSED_ON_PREFIXES = ("LC_", "LD_", "CUDA_", "NVIDIA_", "TORCH", "PYTORCH_", "TRITON_", "OMP_", "MKL_", "XDG_")
+DRY = -1
+"""The number that no experiment has."""
 GPU_SCRATCH_MB, GPU_PROCESSES = 8192, 4096
 """torch.compile writes hundreds of files and starts a process a core, each with a thread a core."""
 
@@ -50,7 +52,7 @@ class JobMaker:
         """The job of run `k`, its folder laid out. Raises LabError when something that is linked is missing."""
         config, n = self._lab.config, experiment.n
         work = self._repository.export(experiment.commit, self._folder / f"{n}.{k}")
-        shown = tuple(path.resolve() for name in config.link for path in self._link(name, work / name))
+        shown = self._shown(work)
         log = self._lab.log_path(n, k)
         log.parent.mkdir(exist_ok=True)
         exam = self._exam(rival, baseline, audit)
@@ -60,6 +62,18 @@ class JobMaker:
         command, environment = self._backend.wrap((python, *config.command[1:]), spec, environment)
         seconds = config.budget_seconds, config.limit_seconds
         return Job(n, k, command, work, log, environment, config.metric, config.memory, *seconds, exam)
+
+    def dry(self, files: Files, commit: str, command: tuple[str, ...], seconds: float) -> Job:
+        """A job on files that are no experiment's yet, in `commit`'s folder, without GPU or exam."""
+        config, work = self._lab.config, self._repository.export(commit, self._folder / f"{DRY}.0")
+        for path, data in files.items():
+            (work / path).write_bytes(data)
+        spec = sandbox.Spec(work, self._shown(work))
+        environment = {**self._environment(f"{DRY}.0", 0), "CUDA_VISIBLE_DEVICES": ""}
+        python = sys.executable if command[0] == "python" else command[0]
+        command, environment = self._backend.wrap((python, *command[1:]), spec, environment)
+        log = self._folder / f"{DRY}.0.log"
+        return Job(DRY, 0, command, work, log, environment, config.metric, config.memory, seconds, seconds)
 
     def clear(self, job: Job | None = None) -> None:
         """Removes what a run left, or all runs, and what a sandbox put beside it."""
@@ -87,6 +101,10 @@ class JobMaker:
             self._caches.mkdir(exist_ok=True)
         caches = self._caches if self._caches.is_dir() else None
         return sandbox.Spec(work, shown, GPU_SCRATCH_MB, GPU_PROCESSES, gpu, caches, fill)
+
+    def _shown(self, work: Path) -> tuple[Path, ...]:
+        """What the lab links into a run's folder, by its true place."""
+        return tuple(path.resolve() for name in self._lab.config.link for path in self._link(name, work / name))
 
     def _link(self, name: str, target: Path) -> list[Path]:
         """Links one entry of lab.toml into a run's folder; the links that were made."""

@@ -359,3 +359,8 @@ class Progress:
     share: float | None = None
     loss: float | None = None
     line: str = ""
+
+
+def own_edits(proposer: str) -> bool:
+    """Whether its code is the user's own, or that with the built-in search's edits: no model wrote it."""
+    return proposer.split("/")[0] in ("baseline", "search")

@@ -93,7 +93,7 @@ def score(lines: Iterable[str], metric: str) -> Score | Rejection:
         return Rejection("no-score", f"the run {fact}")
     value = _number(stated[0])
     if value is None:
-        return Rejection("no-score", f"{metric} is not a number: {_said(stated[0], 40)}")
+        return Rejection("no-score", f"{metric} is not a number: {said(stated[0], 40)}")
     if not math.isfinite(value):
         return Rejection("nan", f"{metric} is {value}")
     if metric == "val_bpb" and value <= 0:
@@ -158,21 +158,21 @@ def _why(ending: Ending, tail: Sequence[str], last_loss: float | None, near_memo
     if ending.cause == "lost":
         return "signal", "its keeper process was killed from outside, so the run was ended with it"
     if line := _last(_OOM, tail):
-        return "oom", _said(line)
+        return "oom", said(line)
     name = _signal_name(ending.code)
     if name == "SIGKILL" and near_memory_limit:
         return "oom", "killed by SIGKILL while it held most of the memory: the kernel ran out"
     if line := _last(_NAN, tail):
-        return "nan", _said(line)
+        return "nan", said(line)
     if last_loss is not None and not (math.isfinite(last_loss) and last_loss <= DIVERGED_LOSS):
         return "nan", f"its last training loss was {last_loss:g}"
-    said = _telling_line(tail)
+    telling = _telling_line(tail)
     if name:
-        return "signal", f"killed by {name}" + (f"; {_said(said)}" if said else "")
-    return "exit", f"exit code {ending.code}" + (f"; {_said(said)}" if said else ", and it printed nothing")
+        return "signal", f"killed by {name}" + (f"; {said(telling)}" if telling else "")
+    return "exit", f"exit code {ending.code}" + (f"; {said(telling)}" if telling else ", and it printed nothing")
 
 
-def _said(line: str, most: int = MOST_SAID) -> str:
+def said(line: str, most: int = MOST_SAID) -> str:
     """A run's own words, marked as such: whoever reads a detail must not take them for the harness's."""
     words = plain(line).replace('"', "'")
     return f'the run said "{words[:most]}{"..." if len(words) > most else ""}"'

@@ -19,6 +19,7 @@ from typing import Self
 from research_loop import edits
 from research_loop.branch import Branch
 from research_loop.checks import check_code
+from research_loop.dry_run import DryRuns
 from research_loop.errors import LabError, LedgerError, ProposalError
 from research_loop.jobs import JobMaker
 from research_loop.judging import Judge
@@ -38,6 +39,7 @@ from research_loop.records import (
     Rival,
     Run,
     Verdict,
+    own_edits,
 )
 from research_loop.reserve import Reserve
 from research_loop.runners import Runner
@@ -46,8 +48,6 @@ from research_loop.watchers import Watcher, Watchers
 
 BASE_SEED = 42
 LOST_RUNS_ALLOWED = 3
-OWN_EDITS = ("baseline", "search")
-"""Proposers whose code is the user's own, or that with other constants."""
 AUDITS = 100_000
 """Audits count on from here where runs count from 0: their folders and logs lie side by side."""
 
@@ -90,6 +90,7 @@ class Session:
             self._judge = Judge(lab, self.ledger, self.repository)
             check_pins(self.ledger, lab, self.repository, data=False)
             self.jobs = JobMaker(lab, self.repository, self._mark(), self._held_seed(), self.note)
+            self._dry_runs = DryRuns(lab, self.jobs)
             self._recover()
         except BaseException:
             self._lock.release()
@@ -186,6 +187,9 @@ class Session:
         if proposal.parent is not None and not again:
             self._refuse_known(key)
         self.check_pins()
+        if proposal.parent is not None and not own_edits(proposal.proposer):
+            base = self.ledger.experiment(proposal.parent).commit
+            self._dry_runs.check(files, self.repository.files(base, self.lab.config.editable), base)
         self._reserve.check_space()
         commit = self._commit(proposal, files)
         what, why, risk = (" ".join(plain(text).split()) for text in (proposal.what, proposal.why, proposal.risk))
@@ -230,7 +234,7 @@ class Session:
     def _refuse_uncontained(self, proposer: str, parent: int | None) -> None:
         if not self.jobs.fallen_back or self._unsafe:
             return
-        if any(who.split("/")[0] not in OWN_EDITS for who in (proposer, *self.history.authors(parent))):
+        if not all(own_edits(who) for who in (proposer, *self.history.authors(parent))):
             raise ProposalError(
                 "no sandbox works here, so code that a model may have written is not run: `research-loop doctor` says "
                 "how to mend that, `--unsafe` runs it with all your rights"
