@@ -16,6 +16,7 @@ LAYERS = [
     {"runners", "proposers"},
     {"branch", "pins", "doctor", "doctor_probes"},
     {"jobs", "judging", "watchers"},
+    {"dry_run", "dry_child"},
     {"session"},
     {"signals"},
     {"loop", "audit"},
