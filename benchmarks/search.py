@@ -1,6 +1,6 @@
 """The built-in search beside others, on a made-up lab: the champion's true score against runs spent.
 
-    ./uv run python benchmarks/search.py [--runs 120] [--seeds 8] [--sigma 0.0006]
+    ./uv run python benchmarks/search.py [--runs 120] [--seeds 8] [--sigma 0.0006] [--overhead]
 
 The made-up score is a bowl in the logarithms of a train.py's constants, as far from its bottom as upstream's recipe is
 from the best that its users found, with noise on every run and runs that end out of memory. It compares policies in
@@ -25,7 +25,7 @@ import optuna
 from research_loop import edits, noise, verdict
 from research_loop.edits import Value
 from research_loop.proposers.search import SearchProposer, dials, rules
-from research_loop.records import Checkout, Experiment, History, Result, Run, Score, Verdict
+from research_loop.records import Checkout, Experiment, History, Proposal, Result, Run, Score, Verdict
 from research_loop.verdict import Again, Rules
 
 TRAIN = """DEPTH = 8
@@ -106,12 +106,26 @@ def start() -> Values:
 # -------------------------------------------------------------------------------------------------------------- ours
 
 
-def ours(bowl: Bowl, sigma: float, runs: int, seed: int) -> tuple[Curve, int]:
+class Timed(SearchProposer):
+    """The search, with the CPU seconds of every proposal."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.spent: list[float] = []
+
+    def propose(self, checkout: Checkout, history: History) -> Proposal | None:
+        began = time.process_time()
+        proposal = super().propose(checkout, history)
+        self.spent.append(time.process_time() - began)
+        return proposal
+
+
+def ours(bowl: Bowl, sigma: float, runs: int, seed: int, searcher: SearchProposer | None = None) -> tuple[Curve, int]:
     """The product's own search and verdict over a history in memory; the curve and how many runs failed."""
     draw, curve, failed = random.Random(seed), [], 0
     sources = {0: TRAIN}
     found = [Experiment(0, "baseline", "", "", "baseline", None, "c", edits.key(_files(TRAIN)), 0.0)]
-    searcher = SearchProposer(seed)
+    searcher = searcher or SearchProposer(seed)
 
     def once(n: int) -> None:
         nonlocal failed
@@ -244,12 +258,23 @@ def upstream(bowl: Bowl, sigma: float, runs: int, seed: int) -> tuple[Curve, int
     return curve, failed
 
 
+def overhead(runs: int, sigma: float) -> str:
+    timed = Timed(1)
+    ours(Bowl(1), sigma, runs, 1, timed)
+    last = timed.spent[-50:]
+    costs = f"{statistics.median(last):.2f} s median, {max(last):.2f} s at most"
+    return f"the last {len(last)} of {len(timed.spent)} proposals: {costs}, of CPU"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=120)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--sigma", type=float, default=0.0006)
+    parser.add_argument("--overhead", action="store_true", help="only what a proposal of ours costs after so many runs")
     arguments = parser.parse_args()
+    if arguments.overhead:
+        return print(overhead(arguments.runs, arguments.sigma))
     quarters = [max(0, arguments.runs * i // 4 - 1) for i in (1, 2, 3, 4)]
     print(f"true score of the champion after so many runs, mean (standard deviation) of {arguments.seeds} seeds")
     print("| policy | " + " | ".join(str(at + 1) for at in quarters) + " | failed runs | s |")
