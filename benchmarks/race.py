@@ -1,6 +1,6 @@
 """Four policies on a real CPU lab for the same wall clock: audited scores of their champions against time.
 
-    ./uv run python benchmarks/race.py FOLDER [--minutes 20] [--seeds 5] [--budget 4] [--audits 3]
+    ./uv run python benchmarks/race.py FOLDER [--minutes 20] [--seeds 0 1 2 3 4] [--budget 4] [--audits 3]
 
 Each policy and seed has a lab of its own below FOLDER, with the same data; runs go one after the other, policies in
 turn, so that a machine that slows down slows them all. Called again it goes on: labs that had their minutes are done.
@@ -182,10 +182,10 @@ def used_seconds(lab: Lab) -> float:
     return sum(run.result.seconds for e in history.experiments for run in e.runs if run.result)
 
 
-def race(first: Lab, place: Path, minutes: float, seeds: int, slice_seconds: float = 180.0) -> None:
+def race(first: Lab, place: Path, minutes: float, seeds: list[int], slice_seconds: float = 180.0) -> None:
     """Slices of a few minutes, policies and seeds in turn, until each had its time."""
     proposers: dict[Path, Proposer] = {}
-    waiting = [(seed, name) for seed in range(seeds) for name in POLICIES]
+    waiting = [(seed, name) for seed in seeds for name in POLICIES]
     while waiting:
         for seed, name in list(waiting):
             make, noise = POLICIES[name]
@@ -234,7 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--budget", type=int, default=4)
     parser.add_argument("--audits", type=int, default=3)
     arguments = parser.parse_args()
@@ -248,7 +248,7 @@ def main() -> None:
     print(" | experiments | kept |\n" + "|---" * (QUARTERS + 3) + "|")
     for name, (_, noise) in POLICIES.items():
         rows, counts, keeps = [], [], []
-        for seed in range(arguments.seeds):
+        for seed in arguments.seeds:
             lab = lab_of(first, arguments.folder / f"{seed}-{name.replace(' ', '-').replace(chr(39), '')}", noise)
             rows.append([audited(lab, e, arguments.audits) for e in champions(lab, arguments.minutes)])
             history = Ledger(lab.ledger_path, read_only=True).history
