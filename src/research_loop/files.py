@@ -112,3 +112,8 @@ def _flatten(folder: int, top: int) -> list[str]:
             os.rename(entry.name, name, src_dir_fd=folder, dst_dir_fd=top)
             moved.append(name)
     return moved
+
+
+def size_mb(folder: Path) -> float:
+    """Of all files in a folder, in MB; 0 where there is none."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20

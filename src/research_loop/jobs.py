@@ -12,7 +12,7 @@ from pathlib import Path
 from research_loop import sandbox
 from research_loop.errors import LabError, SandboxError
 from research_loop.exam import set_exam, show_training_data
-from research_loop.files import remove_tree
+from research_loop.files import remove_tree, size_mb
 from research_loop.gpus import first_gpu
 from research_loop.history import Repository
 from research_loop.lab import Lab
@@ -22,6 +22,8 @@ PASSED_ON = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TZ",
 PASSED_ON_PREFIXES = ("LC_", "LD_", "CUDA_", "NVIDIA_", "TORCH", "PYTORCH_", "TRITON_", "OMP_", "MKL_", "XDG_")
 DRY = -1
 """The number that no experiment has."""
+CACHES_MB = 1024.0
+"""Every run copies them: 85 MB for one shape of upstream's recipe on an H100."""
 GPU_SCRATCH_MB, GPU_PROCESSES = 8192, 4096
 """torch.compile writes hundreds of files and starts a process a core, each with a thread a core."""
 
@@ -47,9 +49,13 @@ class JobMaker:
         rival: Rival | None = None,
         baseline: Rival | None = None,
         *,
+        ours: bool = False,
         audit: bool = False,
     ) -> Job:
-        """The job of run `k`, its folder laid out. Raises LabError when something that is linked is missing."""
+        """The job of run `k`, its folder laid out. Raises LabError when something that is linked is missing.
+
+        `ours` says that no model wrote any of its code: its compiled kernels may be offered to later runs.
+        """
         config, n = self._lab.config, experiment.n
         work = self._repository.export(experiment.commit, self._folder / f"{n}.{k}")
         shown = self._shown(work)
@@ -58,7 +64,9 @@ class JobMaker:
         exam = self._exam(rival, baseline, audit)
         environment = self._environment(f"{n}.{k}", seed) | ({"RESEARCH_LOOP_EXAM": "stdin"} if exam else {})
         python = sys.executable if config.command[0] == "python" else config.command[0]
-        spec = self._spec(work, shown, fill=experiment.parent is None and not experiment.scores and not audit)
+        # a second run is that of a code which may be the next champion, and what is made of it has mostly its shapes
+        fills = ours and not audit and len(experiment.scores) == (0 if experiment.parent is None else 1)
+        spec = self._spec(work, shown, fills, anew=experiment.parent is None)
         command, environment = self._backend.wrap((python, *config.command[1:]), spec, environment)
         seconds = config.budget_seconds, config.limit_seconds
         return Job(n, k, command, work, log, environment, config.metric, config.memory, *seconds, exam)
@@ -91,13 +99,14 @@ class JobMaker:
             part.unlink(missing_ok=True)
             self._note(f"run.log: not written ({error.strerror}); the log is {job.log}")
 
-    def _spec(self, work: Path, shown: tuple[Path, ...], fill: bool) -> sandbox.Spec:
-        """With a GPU, what a baseline compiles is offered to every later run: the baseline is the user's own code."""
+    def _spec(self, work: Path, shown: tuple[Path, ...], fill: bool, anew: bool) -> sandbox.Spec:
+        """With a GPU, what the user's own code and the search's edits of it compile is offered to every later run."""
         gpu = first_gpu()
         if gpu is None:
             return sandbox.Spec(work, shown)
         if fill:
-            remove_tree(self._caches)
+            if anew or size_mb(self._caches) > CACHES_MB:
+                remove_tree(self._caches)
             self._caches.mkdir(exist_ok=True)
         caches = self._caches if self._caches.is_dir() else None
         return sandbox.Spec(work, shown, GPU_SCRATCH_MB, GPU_PROCESSES, gpu, caches, fill)

@@ -241,6 +241,10 @@ class History:
         """Proposers of an experiment and of all that its code was made of."""
         return {e.proposer for e in self.line(n)}
 
+    def ours(self, proposer: str, parent: int | None) -> bool:
+        """Whether no model wrote any of a code by this proposer on that parent."""
+        return all(own_edits(who) for who in (proposer, *self.authors(parent)))
+
     def by_key(self, key: str) -> Experiment | None:
         return next((e for e in self.experiments if e.key == key), None)
 

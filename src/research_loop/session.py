@@ -234,7 +234,7 @@ class Session:
     def _refuse_uncontained(self, proposer: str, parent: int | None) -> None:
         if not self.jobs.fallen_back or self._unsafe:
             return
-        if not all(own_edits(who) for who in (proposer, *self.history.authors(parent))):
+        if not self.history.ours(proposer, parent):
             raise ProposalError(
                 "no sandbox works here, so code that a model may have written is not run: `research-loop doctor` says "
                 "how to mend that, `--unsafe` runs it with all your rights"
@@ -270,7 +270,8 @@ class Session:
             pin(self.ledger, self.lab, experiment)
         rivals = self._rival(self.history.champion), self._rival(self.history.baseline)
         seed = self._seed_of(experiment)
-        job = self.jobs.make(experiment, len(experiment.runs), seed, *rivals)
+        ours = self.history.ours(experiment.proposer, experiment.parent)
+        job = self.jobs.make(experiment, len(experiment.runs), seed, *rivals, ours=ours)
         job = replace(job, pace=self._judge.pace(experiment))
         started = self.runner.start(job)
         run = Run(n, job.k, seed, now(), started.keeper_pid, started.keeper_create_time)
