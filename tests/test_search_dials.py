@@ -111,6 +111,16 @@ def test_neighbours_lie_on_the_asked_side_and_keep_the_type(
     assert {type(new) for new in near} == {type(value)}
 
 
+def test_numbers_within_nested_tuples_and_lists_are_dials() -> None:
+    values: Values = {"ADAM_BETAS": ((0.8, 0.95), [0.9, 0.99]), "DEPTHS": [2, (3,)], "EMPTY": ((), [])}
+    found = {dial.key: dial for dial in dials.dials(values)}
+    assert list(found) == [*(f"ADAM_BETAS[{i}][{j}]" for i in (0, 1) for j in (0, 1)), "DEPTHS[0]", "DEPTHS[1][0]"]
+    changed = dials.put(values, found["ADAM_BETAS[1][0]"], 0.85)
+    assert changed == ((0.8, 0.95), [0.85, 0.99]) and values["ADAM_BETAS"] == ((0.8, 0.95), [0.9, 0.99])
+    assert dials.directions("ADAM_BETAS", values["ADAM_BETAS"], changed) == {"ADAM_BETAS[1][0]": -1}
+    assert dials.directions("ADAM_BETAS", values["ADAM_BETAS"], (0.8, 0.95)) == {}, "another shape: not comparable"
+
+
 def test_a_step_in_a_learning_rate_is_a_factor_of_about_1_2_to_1_6() -> None:
     (dial,) = dials.dials({"MATRIX_LR": 0.04})
     for direction in (1, -1):

@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from research_loop.edits import Value
 
 Kind = Literal["rate", "scale", "ratio", "beta", "size", "count", "width", "switch", "pattern"]
+
+Leaf = bool | int | float | str
+Path = tuple[int, ...]
 
 NOT_DIALS: Final[tuple[tuple[str, str], ...]] = (
     ("SEED|SEEDS", "the harness owns the seed: a lucky one is no improvement"),
@@ -50,16 +53,16 @@ LARGEST: Final = 1e15
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """A number, switch or pattern that may be turned; `index` is its place in a tuple or list."""
+    """A number, switch or pattern that may be turned; `path` leads to it through tuples or lists, () for no such."""
 
     name: str
-    index: int | None
+    path: Path
     kind: Kind
     value: bool | int | float | str
 
     @property
     def key(self) -> str:
-        return key(self.name, self.index)
+        return key(self.name, self.path)
 
     @property
     def takes_memory(self) -> bool:
@@ -67,20 +70,28 @@ class Dial:
         return self.kind in ("width", "count", "size") and not _FREE_OF_MEMORY.fullmatch(self.name)
 
 
-def key(name: str, index: int | None) -> str:
-    return name if index is None else f"{name}[{index}]"
+def key(name: str, path: Path) -> str:
+    return name + "".join(f"[{index}]" for index in path)
 
 
 def dials(values: Mapping[str, Value]) -> list[Dial]:
     """All dials among these constants, in their order."""
     found = []
     for name, value in values.items():
-        parts = enumerate(value) if isinstance(value, tuple | list) else [(None, value)]
-        for index, part in parts:
+        for path, part in leaves(value):
             kind = kind_of(name, part)
-            if kind is not None and not isinstance(part, tuple | list):
-                found.append(Dial(name, index, kind, part))
+            if kind is not None:
+                found.append(Dial(name, path, kind, part))
     return found
+
+
+def leaves(value: Value, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
+    """What is in nested tuples and lists, with the way to it."""
+    if not isinstance(value, tuple | list):
+        yield path, value
+        return
+    for index, part in enumerate(value):
+        yield from leaves(part, (*path, index))
 
 
 def kind_of(name: str, value: Value) -> Kind | None:
@@ -122,10 +133,9 @@ def _kind_of_whole(words: set[str], value: int) -> Kind | None:
 
 def directions(name: str, old: Value, new: Value) -> dict[str, int]:
     """Dial key -> +1 or -1 for what a change of one constant turned; empty when nothing comparable moved."""
-    if isinstance(old, tuple | list) and isinstance(new, tuple | list):
-        pairs = enumerate(zip(old, new, strict=False)) if len(old) == len(new) else ()
-        return {key(name, index): d for index, (a, b) in pairs if (d := _direction(a, b))}
-    return {name: d} if (d := _direction(old, new)) else {}
+    before, after = dict(leaves(old)), dict(leaves(new))
+    pairs = ((path, before[path], after[path]) for path in before if before.keys() == after.keys())
+    return {key(name, path): d for path, a, b in pairs if (d := _direction(a, b))}
 
 
 def _direction(old: Value, new: Value) -> int:
@@ -222,8 +232,11 @@ def root(pattern: str) -> str:
 
 def put(values: Mapping[str, Value], dial: Dial, new: Value) -> Value:
     """The whole constant with this dial at a new value."""
-    whole = values[dial.name]
-    if dial.index is None or not isinstance(whole, tuple | list):
+    return _put(values[dial.name], dial.path, new)
+
+
+def _put(whole: Value, path: Path, new: Value) -> Value:
+    if not path or not isinstance(whole, tuple | list):
         return new
-    changed = [*whole[: dial.index], new, *whole[dial.index + 1 :]]
+    changed = [*whole[: path[0]], _put(whole[path[0]], path[1:], new), *whole[path[0] + 1 :]]
     return tuple(changed) if isinstance(whole, tuple) else changed

@@ -150,11 +150,7 @@ def _score(experiment: Experiment) -> float | None:
 
 
 def _value(values: Mapping[str, Value], dial: Dial) -> Value:
-    whole = values[dial.name]
-    if dial.index is None:
-        return whole
-    part: Value = whole[dial.index] if isinstance(whole, tuple | list) and dial.index < len(whole) else ""
-    return part
+    return dict(dials.leaves(values[dial.name])).get(dial.path, "")
 
 
 def _forward(dial: Dial, value: Value) -> float | None:
