@@ -55,7 +55,7 @@ def test_a_gap_is_measured_by_students_t() -> None:
     assert noise.compare([1.1], [1.0], Sigma(0.1, 4.0, 2), "higher").p < 0.5
 
 
-def test_what_is_said_to_be_detectable_is_kept_at_once() -> None:
+def test_what_is_said_to_be_detectable_is_kept_on_two_runs() -> None:
     sigma = Sigma(0.002, 12.0, 10)
     least = noise.detectable(sigma)
     for share, step in ((1.01, "keep"), (0.99, "candidate")):

@@ -53,17 +53,28 @@ def test_a_good_run_is_scored(tmp_path: Path, runner: LocalRunner) -> None:
 def test_a_run_whose_loss_stays_nan_is_ended(tmp_path: Path, runner: LocalRunner) -> None:
     code = """
         import time
-        print("step 00000 (10.0%) | loss: inf | x", flush=True)
-        time.sleep(1.5)
-        print("step 00001 (20.0%) | loss: 4.000000 | x", flush=True)
-        time.sleep(1.5)
-        print("step 00002 (30.0%) | loss: nan | x", flush=True)
-        time.sleep(600)
+        for step in range(10_000):
+            loss = "inf" if step < 4 else "4.0" if step == 4 else "nan"
+            print(f"step {step:05d} ({step / 100:.2f}%) | loss: {loss} | x", flush=True)
+            time.sleep(0.9 if step < 5 else 0.05)
     """
     runner.start(make_job(tmp_path, code))
     result = finish(runner)
-    assert (result.outcome, result.reason) == ("crash", "nan") and "stayed nan" in result.detail
-    assert 5 < result.seconds < 15 and len(result.curve) == 1
+    assert (result.outcome, result.reason) == ("crash", "nan") and "stayed NaN" in result.detail
+    assert 4.5 + 3 < result.seconds < 20 and len(result.curve) == 1
+
+
+@pytest.mark.parametrize("share", ["10.0", "100.0"])
+def test_one_loss_that_is_not_finite_ends_no_run(tmp_path: Path, runner: LocalRunner, share: str) -> None:
+    code = f"""
+        import time
+        for step in range(4 if {share} < 100 else 40):
+            print(f"step {{step:05d}} ({share}%) | loss: nan | x", flush=True)
+        time.sleep(4.5)
+        print("---\\nval_bpb:          0.9")
+    """
+    runner.start(make_job(tmp_path, code))
+    assert finish(runner).outcome == "scored"
 
 
 def test_progress_is_told_four_times_a_second_at_most(tmp_path: Path, runner: LocalRunner) -> None:

@@ -192,6 +192,8 @@ def test_much_more_code_or_memory_has_to_gain_more() -> None:
 
     assert found(0.9991, more_lines=20) == ("keep", "lower")
     assert found(0.9991, more_lines=21) == ("discard", "complexity")
+    one = judge(experiment(1, scored(0.9991)), THREE, MEASURED, tight, 0.0, 21)
+    assert words(one) == ("discard", "complexity"), "another run would not pay for it"
     assert found(0.9989, more_lines=21) == ("keep", "lower")
     assert found(0.9985, 1190.0) == ("keep", "lower")
     assert found(0.9985, 1210.0) == ("discard", "memory")

@@ -178,7 +178,7 @@ def _set(lab: Lab, sandbox: str) -> None:
     config = (lab.root / CONFIG).read_text()
     for old, new in {
         'locked = ["prepare.py"]': 'locked = ["prepare.py", "spy.py", "tiny.py"]',
-        'sandbox = "auto"': f'sandbox = "{sandbox}"\nnoise = "none"',
+        'sandbox = "auto"': f'sandbox = "{sandbox}"\nnoise = "none"\ndry_run = "never"',
         f"limit_seconds = {lab.config.limit_seconds:g}": f"limit_seconds = {LIMIT_SECONDS}",
     }.items():
         assert old in config

@@ -2,17 +2,39 @@
 
 train.py runs on fake tensors (torch._subclasses.fake_tensor: shapes and types, no numbers, no memory) as if there were
 no GPU and nothing to compile, until a number is asked of one: mostly the first loss, after its backward pass. Prints a
-line of JSON: `error`, `lines` and `words` of the exception that ended it, empty where that was no fault of the script.
+line of JSON: `error`, `lines` and `words` of the exception that ended it, empty where real tensors might go on.
 """
 
 import json
 import os
+import re
 import runpy
 import signal
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
+
+_FAKE = re.compile(r"fake|subclass|NoneType|Parameter|data pointer|cuda|nvidia|driver|triton|pickle", re.IGNORECASE)
+"""What else fake tensors, and a machine without a GPU, refuse."""
+_CERTAIN = (
+    (
+        RuntimeError,
+        re.compile(
+            r"reduction dim|must match the size|is invalid for input of size|cannot be multiplied|not broadcastable"
+            r"|Sizes of tensors must match|expects? .*\bsize|same (?:d?type|number|shape)|expected scalar type"
+            r"|normalized_shape|[Ee]xpected .*\bdim|[Dd]imension|Shapes? .* (?:not|mis)|split_with_sizes|shape mismatch"
+        ),
+    ),
+    (IndexError, re.compile(r"out of range|too many indices")),
+    (ValueError, re.compile(r"not enough values to unpack|too many values to unpack|must be divisible")),
+    (
+        TypeError,
+        re.compile(r"required (?:positional|keyword-only) argument|unexpected keyword|positional arguments? but"),
+    ),
+    (AttributeError, re.compile(r"'\w+' object has no attribute|module '[\w.]+' has no attribute")),
+    (NameError, re.compile("")),
+)
 
 
 class _Enough(BaseException):
@@ -23,24 +45,25 @@ def _stop(_number: int, _frame: object) -> None:
     raise _Enough
 
 
-def _compile(function: Any = None, **_options: Any) -> Any:
-    return function if function is not None else lambda other: other
+def _compile(model: Any = None, **_options: Any) -> Any:
+    return model if model is not None else lambda other: other
 
 
 def _apply(module: Any, function: Any, recurse: bool = True) -> Any:
-    """Module._apply without swapping tensors, which fake ones refuse."""
+    """Module._apply without swapping tensors, which fake ones refuse; what was tied stays tied."""
     import torch
 
-    for child in module.children() if recurse else ():
-        _apply(child, function)
-    for name, parameter in module._parameters.items():
-        if parameter is not None:
-            with torch.no_grad():
-                changed = function(parameter)
-            module._parameters[name] = torch.nn.Parameter(changed, parameter.requires_grad)
-    for name, buffer in module._buffers.items():
-        if buffer is not None:
-            module._buffers[name] = function(buffer)
+    changed: dict[int, Any] = {}
+    for part in module.modules() if recurse else (module,):
+        for name, parameter in part._parameters.items():
+            if parameter is not None and id(parameter) not in changed:
+                with torch.no_grad():
+                    new = torch.nn.Parameter(function(parameter), parameter.requires_grad)
+                new.__dict__.update({**parameter.__dict__, **new.__dict__})  # its own device, the script's attributes
+                changed[id(parameter)] = parameter, new  # the old one, lest its id be another's
+            part._parameters[name] = None if parameter is None else changed[id(parameter)][1]
+        for name, buffer in part._buffers.items():
+            part._buffers[name] = None if buffer is None else function(buffer)
     return module
 
 
@@ -50,16 +73,11 @@ def _lines_of(error: BaseException, script: str) -> list[int]:
     return [frame.lineno or 0 for frame in frames if frame.filename == script][-2:]
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Whether the fake tensors, and not the script, are at fault."""
-    from torch._subclasses import fake_tensor
-
-    names = ("DataDependentOutput", "DynamicOutputShape", "UnsupportedFakeTensor", "UnsupportedOperator")
-    kinds = tuple(getattr(fake_tensor, f"{name}Exception") for name in names)
-    if isinstance(error, (*kinds, _Enough, SystemExit, KeyboardInterrupt, MemoryError, NotImplementedError, OSError)):
-        return True
-    last = traceback.extract_tb(error.__traceback__)[-1].filename
-    return isinstance(error, AssertionError) and f"{os.sep}torch{os.sep}" in last
+def is_certain(error: BaseException, words: str) -> bool:
+    """Whether real tensors would fail, too: shapes and types that do not fit, calls that nothing could answer."""
+    if _FAKE.search(words):
+        return False
+    return any(isinstance(error, kind) and known.search(words) for kind, known in _CERTAIN)
 
 
 def main(script: str, seconds: int) -> None:
@@ -76,12 +94,14 @@ def main(script: str, seconds: int) -> None:
             runpy.run_path(script, run_name="__main__")
     except BaseException as error:  # SystemExit, and whatever else a script may raise
         signal.alarm(0)
-        if not _is_ours(error):
-            found.update(error=type(error).__name__, lines=_lines_of(error, script), words=str(error)[:150])
+        words = " ".join(str(error).split())
+        if is_certain(error, words):
+            found = {"error": type(error).__name__, "lines": _lines_of(error, script), "words": words[:100]}
     print("\n" + json.dumps(found, ensure_ascii=False), flush=True)
     os._exit(0)  # threads of a loader would go on
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path.cwd()))
-    main(sys.argv[1], int(sys.argv[2]))
+    name, limit = sys.argv[1:]
+    sys.path[:0], sys.argv = [str(Path(name).resolve().parent)], [name]
+    main(name, int(limit))

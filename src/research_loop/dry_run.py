@@ -1,13 +1,14 @@
 """A dry run: whether a train.py comes through its first step on shapes alone, before it gets a GPU.
 
 A misplaced transpose costs a GPU half a minute of compiling before it fails; on fake tensors it fails in a few seconds
-of CPU. They cannot do everything that tensors can, so a proposal is refused only where the code that it was made of
-comes through.
+of CPU. They cannot do everything that tensors can, so a proposal is refused only for what real ones would refuse as
+well, and where the code that it was made of comes through.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,8 @@ class Failure:
 class DryRuns:
     """Dry runs of one lab; each code is tried once."""
 
-    def __init__(self, lab: Lab, jobs: JobMaker) -> None:
-        self._lab, self._jobs = lab, jobs
+    def __init__(self, lab: Lab, jobs: JobMaker, halted: Callable[[], bool]) -> None:
+        self._lab, self._jobs, self._halted = lab, jobs, halted
         self._known: dict[str, Failure | None] = {}
 
     def check(self, files: Files, parent: Files, commit: str) -> None:
@@ -56,7 +57,7 @@ class DryRuns:
         place = f"{self._script}:{' > '.join(map(str, failure.lines))}".rstrip(":")
         raise ProposalError(
             f"{place}: fails before its first step is done, tried on shapes alone, where the code that it was made of "
-            f'does not: {said(f"{failure.error}: {failure.words}")}; mend it, or set dry_run = "never" in lab.toml'
+            f"does not: {said(f'{failure.error}: {failure.words}')}; mend it; `--again` runs it all the same"
         )
 
     @property
@@ -71,22 +72,22 @@ class DryRuns:
         return wanted and self._script in config.editable
 
     def _failure(self, files: Files, commit: str) -> Failure | None:
-        key = edits.key(files)
+        key = edits.key(files)  # locked files, which it leaves out, stay as they are pinned
         if key not in self._known:
             self._known[key] = self._try(files, commit)
         return self._known[key]
 
     def _try(self, files: Files, commit: str) -> Failure | None:
         command = ("python", "-c", CHILD.read_text(), self._script, str(SECONDS))
-        job = self._jobs.dry(files, commit, command, LIMIT_SECONDS)
         runner = LocalRunner()
         try:
-            runner.start(job)
+            runner.start(self._jobs.dry(files, commit, command, LIMIT_SECONDS))
             while not (ended := runner.wait(1.0)):
-                pass
+                if self._halted():
+                    runner.stop()
         finally:
             runner.close()
-            self._jobs.clear(job)
+            self._jobs.clear_dry()
         lines = ended[0][1].log_tail.splitlines()
         return read_failure(lines[-1] if lines else "")
 
@@ -100,7 +101,7 @@ def read_failure(line: str) -> Failure | None:
     """From the child's last line; None for a script that came through, or that printed something else there."""
     try:
         found = json.loads(line)
-        lines = tuple(map(int, found["lines"]))
+        lines = tuple(line for line in found["lines"] if type(line) is int)
         return Failure(str(found["error"]), lines, str(found["words"])) if found["error"] else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -83,6 +83,11 @@ class JobMaker:
         log = self._folder / f"{DRY}.0.log"
         return Job(DRY, 0, command, work, log, environment, config.metric, config.memory, seconds, seconds)
 
+    def clear_dry(self) -> None:
+        """Removes what `dry` made, whole or not."""
+        for folder in self._folder.glob(f"{DRY}.0*"):
+            remove_tree(folder)
+
     def clear(self, job: Job | None = None) -> None:
         """Removes what a run left, or all runs, and what a sandbox put beside it."""
         names = (f"{job.n}.{job.k}", f"{job.n}.{job.k}.*") if job else ("*",)

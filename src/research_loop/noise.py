@@ -31,7 +31,7 @@ DROP = (0.1, 0.04, 0.015, 0.005)
 MOST_RUNS = len(DROP) + 1
 
 PRIOR_SHARE_SECONDS = 0.13
-"""Sigma as a share of the score, times the budget: 0.0022 at 60 s, over seeds of one recipe on an H100, and 0.0004 at
+"""Sigma as a share of the score, times the budget: 0.0022 at 60 s, over seeds of our train.py on an H100, and 0.0004 at
 300 s in public logs of that task."""
 PRIOR_MOST_SHARE = 0.015
 """However short the budget: 1.5 % at 3 s, on a CPU."""

@@ -243,7 +243,7 @@ class History:
 
     def ours(self, proposer: str, parent: int | None) -> bool:
         """Whether no model wrote any of a code by this proposer on that parent."""
-        return all(own_edits(who) for who in (proposer, *self.authors(parent)))
+        return all(trusted(who) for who in (proposer, *self.authors(parent)))
 
     def by_key(self, key: str) -> Experiment | None:
         return next((e for e in self.experiments if e.key == key), None)
@@ -365,6 +365,6 @@ class Progress:
     line: str = ""
 
 
-def own_edits(proposer: str) -> bool:
-    """Whether its code is the user's own, or that with the built-in search's edits: no model wrote it."""
+def trusted(proposer: str) -> bool:
+    """Whether its code is the baseline's, or that with the built-in search's edits: no model can have written it."""
     return proposer.split("/")[0] in ("baseline", "search")

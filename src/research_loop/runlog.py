@@ -154,6 +154,7 @@ class RunLog:
         self.startup_seconds: float | None = None
         self.share: float | None = None
         self.loss: float | None = None
+        self.steps_lost, self.lost_at = 0, 0.0  # in a row, up to now, whose loss was not finite, and since when
         self.news = 0  # counts lines, so that a caller sees whether there is anything new
         self._file = CappedFile(path)
         self._curve = Curve()
@@ -293,7 +294,11 @@ class RunLog:
         self.startup_seconds = now if self.startup_seconds is None else self.startup_seconds
         self.news += 1
         if math.isfinite(loss):
+            self.steps_lost = 0
             self._curve.add(Point(self.share, now, loss))
+        else:
+            self.lost_at = self.lost_at if self.steps_lost else now
+            self.steps_lost += 1
         return True
 
 

@@ -154,7 +154,7 @@ def _why(ending: Ending, tail: Sequence[str], last_loss: float | None, near_memo
     if ending.cause == "memory":
         return "oom", "ended before it had taken all of the machine's memory"
     if ending.cause == "nan":
-        return "nan", f"its training loss stayed {last_loss:g}, so it was ended"
+        return "nan", "its training loss stayed NaN or infinite, so it was ended"
     if ending.cause == "lost":
         return "signal", "its keeper process was killed from outside, so the run was ended with it"
     if line := _last(_OOM, tail):

@@ -39,7 +39,7 @@ from research_loop.records import (
     Rival,
     Run,
     Verdict,
-    own_edits,
+    trusted,
 )
 from research_loop.reserve import Reserve
 from research_loop.runners import Runner
@@ -90,7 +90,7 @@ class Session:
             self._judge = Judge(lab, self.ledger, self.repository)
             check_pins(self.ledger, lab, self.repository, data=False)
             self.jobs = JobMaker(lab, self.repository, self._mark(), self._held_seed(), self.note)
-            self._dry_runs = DryRuns(lab, self.jobs)
+            self._dry_runs = DryRuns(lab, self.jobs, lambda: self.halted)
             self._recover()
         except BaseException:
             self._lock.release()
@@ -187,10 +187,10 @@ class Session:
         if proposal.parent is not None and not again:
             self._refuse_known(key)
         self.check_pins()
-        if proposal.parent is not None and not own_edits(proposal.proposer):
+        self._reserve.check_space()
+        if proposal.parent is not None and not again and not trusted(proposal.proposer):
             base = self.ledger.experiment(proposal.parent).commit
             self._dry_runs.check(files, self.repository.files(base, self.lab.config.editable), base)
-        self._reserve.check_space()
         commit = self._commit(proposal, files)
         what, why, risk = (" ".join(plain(text).split()) for text in (proposal.what, proposal.why, proposal.risk))
         new = Experiment(-1, what or "(no words)", why, risk, proposal.proposer, proposal.parent, commit, key, now())

@@ -143,15 +143,15 @@ def _compare(
         if sigma and others < SIMPLER_RUNS and not _failed(champion):
             return Again("champion", f"{fact}: shorter, if it is no worse")
         return _keep(experiment, champion, "simpler", f"{fact}, with {-more_lines} lines less", decided_at)
+    price = _too_dear(experiment, champion, gap, more_lines) if gap.p < noise.KEEP else None
+    if price:  # another run would not pay it
+        return Verdict("discard", price[0], f"{fact}: {price[1]}", decided_at)
     if step == "candidate" or step == "champion":
         doubt = "one run proves nothing" if gap.p < noise.KEEP else "could be noise"
         return Again(step, f"{fact}: {doubt}")
     if step == "discard":
         reason = "noise" if better(gap.difference, 0.0, rules.direction) else f"not-{rules.direction}"
         return Verdict("discard", reason, fact, decided_at)
-    price = _too_dear(experiment, champion, gap, more_lines)
-    if price:
-        return Verdict("discard", price[0], f"{fact}: {price[1]}", decided_at)
     return _keep(experiment, champion, rules.direction, fact, decided_at)
 
 

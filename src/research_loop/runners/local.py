@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import math
 import os
 import selectors
 import socket
@@ -49,8 +48,8 @@ SCARCE, UNSEEN = 0.1, 0.1
 """Shares of the memory: so little left, and so much more in files of memory (tmpfs, memfd), end a run."""
 USED = (("anon", "shmem"), ("total_rss", "total_shmem"))
 """What a container's processes hold and its files of memory, in its memory.stat: cgroup v2 and v1."""
-NOT_FINITE_SECONDS = 3.0
-"""A loss that stays NaN or infinite comes to nothing, whatever train.py does about it."""
+LOST_STEPS, LOST_SECONDS = 5, 3.0
+"""In a row: a loss that stays NaN or infinite comes to nothing, whatever train.py does about it."""
 EXAM_SECONDS = 300.0
 """For questions and answers after a run has committed itself to a score, on top of its limit."""
 MEMORY_SHARE = 0.5
@@ -183,7 +182,6 @@ class _Active:
         self._report = b""
         self._overdue_at = seconds + OVERDUE_SECONDS
         self._stopping: Literal["", "stop", "limit", "memory", "curve", "nan"] = ""
-        self._finite_at = 0.0
         self._gate = Gate(job.pace) if job.pace else None
         self._seen: list[psutil.Process] = []
         self._sample_at = 0.0
@@ -231,9 +229,8 @@ class _Active:
             self.stop("limit")
         if self._gate and self._gate.see(self._log.share, self._log.loss) and not self._gate.pace.spared:
             self.stop("curve")
-        if self._log.loss is None or math.isfinite(self._log.loss):
-            self._finite_at = now
-        elif now - self._finite_at > NOT_FINITE_SECONDS:
+        lost = self._log.steps_lost >= LOST_STEPS and now - self._log.lost_at > LOST_SECONDS
+        if lost and (self._log.share or 0.0) < 1.0:  # at the end its score says it
             self.stop("nan")
         if now >= self._overdue_at and not self.over:
             self._keeper.kill()  # stuck or stopped by its run; its end is heard on the socket

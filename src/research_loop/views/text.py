@@ -97,8 +97,8 @@ def noise_line(history: History, config: LabConfig) -> str:
     if sigma is None or config.noise == "none":
         return ""
     repeats = f"{sigma.repeats} repeats" if sigma.repeats else "a guess before the first repeat"
-    single = f"two runs show differences of {noise.detectable(sigma):.6f} or more"
-    return f"noise: runs of the same code differ by {sigma.value:.6f} (standard deviation, {repeats}); {single}"
+    shown = f"two runs show differences of {noise.detectable(sigma):.6f} or more"
+    return f"noise: runs of the same code differ by {sigma.value:.6f} (standard deviation, {repeats}); {shown}"
 
 
 def early_stop_line(history: History) -> str:

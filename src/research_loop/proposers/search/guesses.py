@@ -75,8 +75,8 @@ class Family:
 
 def deviation(history: History) -> float:
     """Of a score between runs of the same code; 0 where none was run twice."""
-    squares, repeats = noise.squares(history.experiments)
-    return (squares / repeats) ** 0.5 if repeats else 0.0
+    squares, degrees = noise.squares(history.experiments)
+    return (squares / degrees) ** 0.5 if degrees else 0.0
 
 
 def parzen(family: Family, rng: random.Random) -> Iterator[Idea]:
