@@ -153,6 +153,18 @@ def test_every_row_starts_with_bos_and_none_is_padded(prepare: ModuleType) -> No
     assert tokenizer.decode(rows[0].tolist()).startswith("<|reserved_0|>")
 
 
+def test_validation_rows_are_shuffled_so_that_any_cut_of_them_is_alike(prepare: ModuleType) -> None:
+    tokenizer = prepare.Tokenizer.from_directory()
+    tokens = prepare.encode_documents(tokenizer, prepare.read_documents("val"))
+    packed = np.array(list(prepare.pack_rows(tokens, 129)))
+    rows = prepare.load_rows(tokenizer, "val", 128)
+    assert sorted(map(bytes, rows)) == sorted(map(bytes, packed.astype(np.uint16)))
+    places = [int(np.flatnonzero((packed == row).all(axis=1))[0]) for row in rows]
+    halves = np.mean(places[: len(places) // 2]), np.mean(places[len(places) // 2 :])
+    assert abs(halves[0] - halves[1]) < len(places) / 4, "in order it would be half"
+    assert places != sorted(places)
+
+
 def test_the_loader_gives_shifted_rows_the_same_for_the_same_seed(prepare: ModuleType) -> None:
     tokenizer = prepare.Tokenizer.from_directory()
 

@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import os
+import random
 import socket
 import sys
 import time
@@ -151,6 +152,17 @@ def pack_rows(documents, capacity, buffer_size=1000):
             row = []
 
 
+def make_rows(tokenizer, split, T, buffer_size=1000):
+    """uint16 [T + 1] each. Packing leaves other documents for its end; of shuffled validation rows any cut is alike."""
+    tokens = encode_documents(tokenizer, read_documents(split))
+    rows = (np.array(row, dtype=np.uint16) for row in pack_rows(tokens, T + 1, buffer_size))
+    if split == "val":
+        rows = iter(random.Random(0).sample(rows := list(rows), len(rows)))
+    if (first := next(rows, None)) is None:
+        sys.exit(f"{split} documents: less than one row of {T + 1} tokens: use shorter rows, or more text with --data")
+    return itertools.chain([first], rows)
+
+
 def rows_path(split, T):
     return DATA_DIR / f"{split}_{T}.u16"
 
@@ -163,11 +175,7 @@ def load_rows(tokenizer, split, T, buffer_size=1000):
     """uint16 [rows, T + 1]: a memory map for the prepared T, packed on the spot for any other."""
     if rows_path(split, T).exists():
         return packed_rows(split, T)
-    tokens = encode_documents(tokenizer, read_documents(split))
-    rows = [np.array(row, dtype=np.uint16) for row in pack_rows(tokens, T + 1, buffer_size)]
-    if not rows:
-        sys.exit(f"{split} documents: less than one row of {T + 1} tokens: ask for shorter rows or give more text")
-    return np.stack(rows)
+    return np.stack(list(make_rows(tokenizer, split, T, buffer_size)))
 
 
 def row_numbers(count, shuffled):
@@ -333,16 +341,6 @@ def write_whole(path, pieces):
     part.replace(path)
 
 
-def write_rows(tokenizer, split):
-    """Packs a split once into its memory map; the number of rows."""
-    rows = pack_rows(encode_documents(tokenizer, read_documents(split)), MAX_SEQ_LEN + 1)
-    packed = (np.array(row, dtype=np.uint16).tobytes() for row in rows)
-    if not (first := next(packed, None)):
-        sys.exit(f"{split} documents: less than one row of {MAX_SEQ_LEN + 1} tokens: give more text with --data")
-    write_whole(rows_path(split, MAX_SEQ_LEN), itertools.chain([first], packed))
-    return len(packed_rows(split, MAX_SEQ_LEN))
-
-
 def token_byte_counts(tokenizer):
     special = {tokenizer.enc.encode_single_token(name) for name in SPECIAL_TOKENS}
     sizes = [0 if i in special else len(tokenizer.decode([i]).encode()) for i in range(tokenizer.get_vocab_size())]
@@ -381,11 +379,13 @@ def main():
     start = time.time()
     capped = (text[:10_000] for text in read_documents("train"))
     tokenizer = Tokenizer.train(capped, VOCAB_SIZE, DATA_DIR)
-    sizes = token_byte_counts(tokenizer)
-    np.save(DATA_DIR / "token_bytes.npy", sizes)
+    np.save(DATA_DIR / "token_bytes.npy", token_byte_counts(tokenizer))
     print(f"tokenizer: {tokenizer.get_vocab_size()} tokens in {time.time() - start:.1f} s", flush=True)
     start = time.time()
-    rows = {split: write_rows(tokenizer, split) for split in ("train", "val")}
+    for split in ("train", "val"):
+        packed = (row.tobytes() for row in make_rows(tokenizer, split, MAX_SEQ_LEN))
+        write_whole(rows_path(split, MAX_SEQ_LEN), packed)
+    rows = {split: len(packed_rows(split, MAX_SEQ_LEN)) for split in ("train", "val")}
     counts = f"{rows['train']:,} for training, {rows['val']:,} for validation, {MAX_SEQ_LEN} tokens each"
     print(f"rows: {counts}, in {time.time() - start:.1f} s", flush=True)
     unigram, bigram = count_model_bpb(tokenizer.get_vocab_size())
