@@ -1,0 +1,134 @@
+"""Training scripts side by side: same data, same budget, same machine, in turn, seed by seed.
+
+    ./uv run python benchmarks/train_h100.py LAB [--train NAME=FILE ...] [--budgets 100] [--seeds 1 2 3]
+
+LAB is prepared; its prepare.py and data serve all, with the budget written into a copy. Without `--train` it is
+upstream's recipe (stock_train.py) against the lab's train.py. Every run is a process of its own, uncontained, as
+`uv run train.py` by hand would be. The first of a script is cold. Prints a line a run, then means over seeds, paired
+differences to the first script with the p of a t-test, and the least budget at which a script's mean is as good as the
+first one's at its largest. Runs that the file of results has (--out) are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from scipy import stats
+
+from research_loop import edits
+from research_loop.scoring import read_summary
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Done:
+    """One run. `outside` is its wall clock less the budget, in seconds; tokens in millions."""
+
+    name: str
+    budget: int
+    seed: int
+    bpb: float
+    steps: float
+    tokens: float
+    mfu: float
+    vram_mb: float
+    outside: float
+
+    def line(self) -> str:
+        return (
+            f"| {self.name} | {self.budget} | {self.seed} | {self.bpb:.6f} | {self.steps:.0f} | {self.tokens:.1f} "
+            f"| {self.mfu:.1f} | {self.vram_mb:.0f} | {self.outside:.1f} |"
+        )
+
+
+def run(lab: Path, name: str, train: Path, budget: int, seed: int) -> Done:
+    """Raises SystemExit, with the end of its log, for a script that prints no score."""
+    with tempfile.TemporaryDirectory() as place:
+        work = Path(place)
+        source = edits.replace((lab / "prepare.py").read_text(), {"TIME_BUDGET": budget}, "prepare.py")
+        (work / "prepare.py").write_text(source)
+        shutil.copyfile(train, work / "train.py")
+        (work / "data").symlink_to((lab / "data").resolve())
+        began = time.monotonic()
+        environment = {**os.environ, "RESEARCH_LOOP_SEED": str(seed), "PYTHONUNBUFFERED": "1"}
+        ended = subprocess.run(
+            [sys.executable, "train.py"], cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        seconds = time.monotonic() - began
+    lines = ended.stdout.decode(errors="replace").replace("\r", "\n").splitlines()
+    found = read_summary(lines, "val_bpb", "peak_vram_mb")
+    if ended.returncode or "val_bpb" not in found:
+        raise SystemExit("\n".join([f"{name}: exit code {ended.returncode}, no score:", *lines[-15:]]))
+    keys = ("val_bpb", "num_steps", "total_tokens_M", "mfu_percent", "peak_vram_mb")
+    return Done(name, budget, seed, *(found.get(key, 0.0) for key in keys), seconds - budget)
+
+
+def measure(lab: Path, trains: dict[str, Path], budgets: list[int], seeds: list[int], out: Path) -> list[Done]:
+    known = [Done(**json.loads(line)) for line in out.read_text().splitlines()] if out.exists() else []
+    done = {(one.name, one.budget, one.seed): one for one in known}
+    print("| script | budget, s | seed | val_bpb | steps | M tokens | MFU %, own count | VRAM, MB | s outside |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for seed in seeds:
+        for budget in budgets:
+            for name, train in trains.items():
+                one = done.get((name, budget, seed)) or run(lab, name, train, budget, seed)
+                if (name, budget, seed) not in done:
+                    with out.open("a") as file:
+                        file.write(json.dumps(asdict(one)) + "\n")
+                done[name, budget, seed] = one
+                print(one.line(), flush=True)
+    return [done[name, budget, seed] for seed in seeds for budget in budgets for name in trains]
+
+
+def summary(done: list[Done]) -> str:
+    """Means over seeds, and what they are beside the first script's, seed by seed."""
+    first = done[0].name
+    budgets = sorted({one.budget for one in done})
+    scores = {
+        (name, budget): [
+            one.bpb for one in sorted(done, key=lambda one: one.seed) if (one.name, one.budget) == (name, budget)
+        ]
+        for name in dict.fromkeys(one.name for one in done)
+        for budget in budgets
+    }
+    goal = statistics.fmean(scores[first, budgets[-1]])
+    lines = []
+    for (name, budget), values in scores.items():
+        others = scores[first, budget]
+        differences = [mine - theirs for mine, theirs in zip(values, others, strict=True)]
+        p = stats.ttest_1samp(differences, 0.0).pvalue if name != first and len(values) > 1 else float("nan")
+        mean, beside = statistics.fmean(values), statistics.fmean(differences)
+        lines.append(f"{name}, {budget} s: {mean:.6f}, {beside:+.6f} beside {first} (p {p:.2g}, {len(values)} seeds)")
+    for name in dict.fromkeys(name for name, _ in scores):
+        enough = [budget for budget in budgets if statistics.fmean(scores[name, budget]) <= goal]
+        lines.append(f"{name}: {first}'s {goal:.6f} within {enough[0]} s" if enough else f"{name}: not as good in any")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lab", type=Path)
+    parser.add_argument("--train", nargs="+", metavar="NAME=FILE")
+    parser.add_argument("--budgets", type=int, nargs="+", default=[100])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--out", type=Path, default=Path("train_h100.jsonl"))
+    arguments = parser.parse_args()
+    pairs = arguments.train or [f"stock={ROOT / 'benchmarks' / 'stock_train.py'}", f"ours={arguments.lab / 'train.py'}"]
+    trains = {name: Path(file) for name, _, file in (pair.partition("=") for pair in pairs)}
+    done = measure(arguments.lab, trains, sorted(arguments.budgets), arguments.seeds, arguments.out)
+    print(f"\n{summary(done)}")
+
+
+if __name__ == "__main__":
+    main()
