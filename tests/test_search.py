@@ -309,6 +309,8 @@ def test_a_proposal_takes_little_time_in_a_long_history() -> None:
 def test_the_search_conforms() -> None:
     check_proposer(SearchProposer, checkout_of(TRAIN), rounds=40)
     check_proposer(SearchProposer, checkout_of("DEPTH = 4\nFAST = False\n"), rounds=40)
+    betas = SearchProposer().propose(checkout_of("ADAM_BETAS = ((0.8, 0.95), (0.9, 0.99))\n"), history_of())
+    assert betas is not None and "ADAM_BETAS" in betas.what
     nested = "ADAM_BETAS = ((0.8, 0.95), (0.9, 0.99))\nSIZES = [[64, 128], [256, 512]]\n"
     check_proposer(SearchProposer, checkout_of(nested), rounds=40)
     check_proposer(SearchProposer, checkout_of(TRAIN), judge=lambda p, n: math.nan if n % 2 else 1 / (n + 1))

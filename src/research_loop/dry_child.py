@@ -15,14 +15,18 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-_FAKE = re.compile(r"fake|subclass|NoneType|Parameter|data pointer|cuda|nvidia|driver|triton|pickle", re.IGNORECASE)
-"""What else fake tensors, and a machine without a GPU, refuse."""
+_FAKE = re.compile(
+    r"fake|subclass|NoneType|Parameter|data pointer|cuda|nvidia|driver|triton|pickle|_orig_mod|dynamo|OpNamespace"
+    r"|'function' object",
+    re.IGNORECASE,
+)
+"""What else fake tensors, uncompiled functions, and a machine without a GPU, refuse."""
 _CERTAIN = (
     (
         RuntimeError,
         re.compile(
             r"reduction dim|must match the size|is invalid for input of size|cannot be multiplied|not broadcastable"
-            r"|Sizes of tensors must match|expects? .*\bsize|same (?:d?type|number|shape)|expected scalar type"
+            r"|Sizes of tensors must match|expects? .*\bsize|same (?:number|shape)"
             r"|normalized_shape|[Ee]xpected .*\bdim|[Dd]imension|Shapes? .* (?:not|mis)|split_with_sizes|shape mismatch"
         ),
     ),
@@ -33,7 +37,6 @@ _CERTAIN = (
         re.compile(r"required (?:positional|keyword-only) argument|unexpected keyword|positional arguments? but"),
     ),
     (AttributeError, re.compile(r"'\w+' object has no attribute|module '[\w.]+' has no attribute")),
-    (NameError, re.compile("")),
 )
 
 

@@ -65,7 +65,7 @@ class JobMaker:
         environment = self._environment(f"{n}.{k}", seed) | ({"RESEARCH_LOOP_EXAM": "stdin"} if exam else {})
         python = sys.executable if config.command[0] == "python" else config.command[0]
         # a second run is that of a code which may be the next champion, and what is made of it has mostly its shapes
-        fills = ours and not audit and len(experiment.scores) == (0 if experiment.parent is None else 1)
+        fills = ours and not audit and len(experiment.scored) == (0 if experiment.parent is None else 1)
         spec = self._spec(work, shown, fills, anew=experiment.parent is None)
         command, environment = self._backend.wrap((python, *config.command[1:]), spec, environment)
         seconds = config.budget_seconds, config.limit_seconds
@@ -113,7 +113,8 @@ class JobMaker:
             if anew or size_mb(self._caches) > CACHES_MB:
                 remove_tree(self._caches)
             self._caches.mkdir(exist_ok=True)
-        caches = self._caches if self._caches.is_dir() else None
+        offered = self._caches.is_dir() and (fill or size_mb(self._caches) <= CACHES_MB)
+        caches = self._caches if offered else None
         return sandbox.Spec(work, shown, GPU_SCRATCH_MB, GPU_PROCESSES, gpu, caches, fill)
 
     def _shown(self, work: Path) -> tuple[Path, ...]:

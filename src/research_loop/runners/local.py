@@ -48,7 +48,7 @@ SCARCE, UNSEEN = 0.1, 0.1
 """Shares of the memory: so little left, and so much more in files of memory (tmpfs, memfd), end a run."""
 USED = (("anon", "shmem"), ("total_rss", "total_shmem"))
 """What a container's processes hold and its files of memory, in its memory.stat: cgroup v2 and v1."""
-LOST_STEPS, LOST_SECONDS = 5, 3.0
+LAST_SHARE, LOST_STEPS, LOST_SECONDS = 0.95, 5, 3.0
 """In a row: a loss that stays NaN or infinite comes to nothing, whatever train.py does about it."""
 EXAM_SECONDS = 300.0
 """For questions and answers after a run has committed itself to a score, on top of its limit."""
@@ -230,7 +230,7 @@ class _Active:
         if self._gate and self._gate.see(self._log.share, self._log.loss) and not self._gate.pace.spared:
             self.stop("curve")
         lost = self._log.steps_lost >= LOST_STEPS and now - self._log.lost_at > LOST_SECONDS
-        if lost and (self._log.share or 0.0) < 1.0:  # at the end its score says it
+        if lost and (self._log.share or 0.0) < LAST_SHARE:  # at the end its score says it
             self.stop("nan")
         if now >= self._overdue_at and not self.over:
             self._keeper.kill()  # stuck or stopped by its run; its end is heard on the socket

@@ -351,7 +351,8 @@ def fingerprint():
     """What the prepared files depend on: constants and the shards' digests."""
     shards = json.loads((DATA_DIR / "shards" / "shards.json").read_text())["shards"]
     digests = hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
-    return {"T": MAX_SEQ_LEN, "vocab": VOCAB_SIZE, "eval": EVAL_TOKENS, "held": HELD_ROWS, "shards": digests}
+    rows = {"T": MAX_SEQ_LEN, "eval": EVAL_TOKENS, "held": HELD_ROWS, "val": "shuffled"}
+    return {**rows, "vocab": VOCAB_SIZE, "shards": digests}
 
 
 def is_prepared():

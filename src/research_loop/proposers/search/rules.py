@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from research_loop.edits import Value
+from research_loop.proposers.search import dials
 
 FOLLOWERS: Final[Mapping[str, str]] = {"DEVICE_BATCH_SIZE": "TOTAL_BATCH_SIZE", "ASPECT_RATIO": "HEAD_DIM"}
 """A constant that is adapted along with its leader: when both change, the idea was the leader's."""
@@ -91,7 +92,7 @@ def _within_limits(values: Mapping[str, Value], settled: Mapping[str, Value]) ->
     if "WINDOW_PATTERN" in settled and isinstance(pattern, str) and isinstance(depth, int) and len(pattern) > depth:
         return False  # letters beyond the last layer do nothing
     if "ADAM_BETAS" in settled and isinstance(betas, tuple | list):
-        return all(isinstance(beta, int | float) and 0 < beta < 1 for beta in betas)
+        return all(isinstance(beta, int | float) and 0 < beta < 1 for _, beta in dials.leaves(betas))
     shares = [values.get(name) for name in ("WARMUP_RATIO", "WARMDOWN_RATIO")]
     too_long = sum(share for share in shares if isinstance(share, int | float)) > 1 + 1e-9
     return not (too_long and settled.keys() & {"WARMUP_RATIO", "WARMDOWN_RATIO"})
