@@ -384,8 +384,7 @@ def main():
     print(f"tokenizer: {tokenizer.get_vocab_size()} tokens in {time.time() - start:.1f} s", flush=True)
     start = time.time()
     for split in ("train", "val"):
-        packed = (row.tobytes() for row in make_rows(tokenizer, split, MAX_SEQ_LEN))
-        write_whole(rows_path(split, MAX_SEQ_LEN), packed)
+        write_whole(rows_path(split, MAX_SEQ_LEN), (row.tobytes() for row in make_rows(tokenizer, split, MAX_SEQ_LEN)))
     rows = {split: len(packed_rows(split, MAX_SEQ_LEN)) for split in ("train", "val")}
     counts = f"{rows['train']:,} for training, {rows['val']:,} for validation, {MAX_SEQ_LEN} tokens each"
     print(f"rows: {counts}, in {time.time() - start:.1f} s", flush=True)
