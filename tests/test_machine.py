@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from research_loop.testing.faults import Action
 from research_loop.testing.labs import git, make_instant_lab
-from research_loop.testing.promises import broken, history_of, lost, users
+from research_loop.testing.promises import broken, history_of, lost, users, without_halves
 from research_loop.testing.puppet import Puppet, Reply
 from runs import linux
 
@@ -204,7 +204,7 @@ class Loop(RuleBasedStateMachine):
         if switch:
             git(self.lab.root, "switch", "--quiet", "-c", f"idea-{self.serial}")
         git(self.lab.root, "commit", "--quiet", "--allow-empty", "-m", "The user's own")
-        self.users = users(self.lab)
+        self.users = without_halves(users(self.lab))
 
     # -------------------------------------------------------------------------------------------------- the model
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -25,6 +25,7 @@ from research_loop.runners.remains import LAB_MARKER
 from research_loop.testing.labs import git
 from research_loop.views.tsv import results_tsv
 
+_HALF = re.compile(r"\.\S+\.\d+\.tmp")
 _STARTED = re.compile(r"experiment (\d+): ")
 _DECIDED = re.compile(r"  (keep|discard|crash): ")
 
@@ -56,6 +57,12 @@ def users(lab: Lab) -> Users:
         tuple(line for line in status if line[3:] not in ours),
         files,
     )
+
+
+def without_halves(found: Users) -> Users:
+    """Without what a killed writer of ours left half-written: the next start removes it."""
+    status = tuple(line for line in found.status if not _HALF.fullmatch(line[3:]))
+    return replace(found, status=status, files={k: v for k, v in found.files.items() if not _HALF.fullmatch(k)})
 
 
 def acknowledged(output: str) -> dict[int, str]:
