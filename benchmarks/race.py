@@ -17,6 +17,7 @@ import random
 import shutil
 import statistics
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def values_of(checkout: Checkout) -> Values:
     return {name: constant.value for name, constant in found.items()}
 
 
-class Simple:
+class Simple(ABC):
     """A proposer of the benchmark: `ask` gives new constants for the baseline's or the champion's file."""
 
     name = "race"
@@ -66,8 +67,9 @@ class Simple:
                 return Proposal({"train.py": source}, json.dumps(settled), proposer=self.name, parent=checkout.parent)
         return None
 
+    @abstractmethod
     def ask(self, checkout: Checkout, history: History) -> Values | None:
-        raise NotImplementedError
+        """Constants to change; None for another try."""
 
 
 class OneMove(Simple):
