@@ -25,7 +25,7 @@ import torch
 
 from research_loop.challenge import first_look, second_look
 from research_loop.exam import examine, set_exam
-from research_loop.records import Exam, Marks, Rival
+from research_loop.records import Exam, Marks
 
 SHARE = 0.001
 CERTAIN = 40.0
@@ -132,7 +132,7 @@ def row(name: str, model: Any, prepare: Any, exam: Exam, batch: int, exams: int)
     seen: Counter[str] = Counter()
     values, seconds = [], {"score": [], "first": [], "second": []}
     for seed in range(1, exams + 1):
-        first = examined(prepare, model, replace(exam, seed=seed, rival=Rival(-1.0)), batch)
+        first = examined(prepare, model, replace(exam, seed=seed, look_below=-1.0), batch)
         second = examined(prepare, model, replace(exam, seed=seed + 10_000), batch)
         seen["first"] += bool(first.rejected)
         seen["second"] += bool(first.rejected or second.rejected)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from research_loop.records import Result
-from research_loop.runners import local
+from research_loop.runners import memory
 from research_loop.runners.local import LocalRunner
 from research_loop.sandbox import Backend, SandboxError, Spec, choose
 from runs import finish, linux, make_job
@@ -57,7 +57,7 @@ def test_a_contained_run_that_the_kernel_kills_near_the_memory_limit_is_out_of_m
 ) -> None:
     far = contained(backend, tmp_path, HOLDS_200_MB)
     assert (far.reason, far.detail) == ("signal", "killed by SIGKILL")
-    monkeypatch.setattr(local, "_memory_mb", lambda: 300.0)  # a machine of this size
+    monkeypatch.setattr(memory, "total_mb", lambda: 300.0)  # a machine of this size
     near = contained(backend, tmp_path, HOLDS_200_MB)
     assert near.peak_ram_mb is not None and near.peak_ram_mb > 200
     assert near.reason == "oom" and "SIGKILL" in near.detail
@@ -69,5 +69,5 @@ def test_a_containers_memory_counts_where_it_is_less_than_the_machines(
     version_1, version_2 = tmp_path / "memory.limit_in_bytes", tmp_path / "memory.max"
     version_1.write_text(f"{100 * 2**20}\n")
     version_2.write_text("max\n")
-    monkeypatch.setattr(local, "MEMORY_LIMITS", (version_2, version_1, tmp_path / "absent"))
-    assert local._memory_mb() == 100.0
+    monkeypatch.setattr(memory, "MEMORY_LIMITS", (version_2, version_1, tmp_path / "absent"))
+    assert memory.total_mb() == 100.0

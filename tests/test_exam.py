@@ -43,7 +43,7 @@ def test_a_second_look_is_for_what_would_be_kept_and_compares_place_by_place(
     prepare: ModuleType, model: torch.nn.Module, exam: Exam, honest: Marks
 ) -> None:
     assert honest.value is not None and len(honest.held_nats) >= 4 * HELD_PLACES
-    behind = marks_of(prepare, model, replace(exam, rival=Rival(honest.value - 0.1)))
+    behind = marks_of(prepare, model, replace(exam, look_below=honest.value - 0.1))
     assert (behind.verified, behind.held_nats) == ("challenged", b"")
     ahead = marks_of(prepare, model, replace(exam, seed=6, rival=Rival(honest.value + 0.1, honest.held_nats)))
     assert ahead.rejected == "memory"  # as good on held rows as its equal, and 0.1 better by its score

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pynvml
 import pytest
 
-from research_loop.gpus import first_gpu
+from research_loop.gpus import Brakes, first_gpu
 
 FACTS = """Model: 		 NVIDIA H100 80GB HBM3
 IRQ:   		 29
@@ -48,3 +49,34 @@ def test_none_is_none(driver: Path, monkeypatch: pytest.MonkeyPatch, visible: st
 
 def test_a_machine_without_a_driver_has_none(tmp_path: Path) -> None:
     assert first_gpu(tmp_path / "nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("reasons", "on"),
+    [
+        (pynvml.nvmlClocksEventReasonNone, False),
+        (pynvml.nvmlClocksEventReasonSwPowerCap | pynvml.nvmlClocksEventReasonGpuIdle, False),
+        (pynvml.nvmlClocksEventReasonSwThermalSlowdown, True),
+        (pynvml.nvmlClocksEventReasonHwSlowdown | pynvml.nvmlClocksEventReasonSwPowerCap, True),
+        (pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown, True),
+    ],
+)
+def test_heat_and_the_power_supply_hold_a_gpu_back_and_its_own_power_limit_does_not(
+    monkeypatch: pytest.MonkeyPatch, reasons: int, on: bool
+) -> None:
+    driver = {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetCount": lambda: 2,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetMinorNumber": lambda handle: (3, 0)[handle],
+        "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: reasons if handle == 1 else 0,
+    }
+    for name, answer in driver.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    assert Brakes(0).on() is on and Brakes(3).on() is False and Brakes(7).on() is None
+
+
+def test_without_a_driver_nobody_knows() -> None:
+    if first_gpu() is not None:
+        pytest.skip("this machine has a driver")
+    assert Brakes(0).on() is None

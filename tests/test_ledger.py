@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from research_loop.errors import LedgerError
-from research_loop.ledger import Ledger
+from research_loop.ledger import ADDED, Ledger
 from research_loop.records import Experiment, Point, Result, Run, Score, Verdict
 
 NEW = Experiment(-1, "MATRIX_LR 0.04 -> 0.05", "why", "risk", "search", None, "a" * 40, "key", 1.0)
@@ -101,6 +101,26 @@ def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         Ledger(tmp_path / "ledger")
 
 
+def test_a_ledger_of_the_format_before_is_brought_up_to_date_with_all_that_it_holds(tmp_path: Path) -> None:
+    before = filled(tmp_path / "ledger")
+    history = before.history
+    before.close()
+    with closing(sqlite3.connect(tmp_path / "ledger")) as old:
+        for _, column in ADDED[3]:
+            old.execute(f"ALTER TABLE results DROP COLUMN {column.split()[0]}")
+        old.execute("PRAGMA user_version = 3")
+        old.commit()
+    with pytest.raises(LedgerError, match="`research-loop run` brings it up to date"):
+        Ledger(tmp_path / "ledger", read_only=True)
+    ledger = Ledger(tmp_path / "ledger")
+    assert ledger.history == history
+    ledger.start_run(Run(0, 1, 43, 5.0))
+    ledger.finish_run(0, 1, replace(RESULT, waited_share=0.25, braked_share=0.5))
+    ledger.close()
+    last = Ledger(tmp_path / "ledger", read_only=True).experiment(0).last
+    assert last is not None and (last.waited_share, last.braked_share, last.hopeless_at) == (0.25, 0.5, None)
+
+
 def test_a_reader_sees_rows_while_the_writer_is_open(tmp_path: Path) -> None:
     writer = filled(tmp_path / "ledger")
     reader = Ledger(tmp_path / "ledger", read_only=True)
@@ -113,7 +133,7 @@ def test_a_reader_sees_rows_while_the_writer_is_open(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from research_loop.ledger import Ledger
+from research_loop.ledger import ADDED, Ledger
 from research_loop.records import Experiment
 ledger = Ledger(Path(sys.argv[1]))
 while True:

@@ -80,6 +80,16 @@ def test_the_rule_keeps_at_most_one_in_a_thousand_that_change_nothing() -> None:
     assert kept <= 20, "of 20,000"
 
 
+@pytest.mark.parametrize("scores", [[0.99], [1.001, 0.98], [1.2, 1.0, 1.1]])
+def test_a_look_is_due_below_the_score_that_would_decide(scores: list[float]) -> None:
+    sigma, champion = Sigma(0.01, 5.0, 4), [1.0, 1.01, 0.99]
+    edge = noise.keeps_below(scores, champion, sigma, 0.01)
+    for moved, less in ((-1e-6, True), (1e-6, False)):
+        assert (noise.compare([*scores, edge + moved], champion, sigma, "lower").p < 0.01) is less
+    assert noise.keeps_below([], champion, sigma, 0.01) == -math.inf, "one run keeps nothing"
+    assert noise.keeps_below([0.9, 0.9], champion, sigma, 0.01) == math.inf, "it would be kept already"
+
+
 def test_a_score_of_zero_is_a_score() -> None:
     sigma = noise.measure_sigma([experiment(0.0), experiment(0.0, 0.0)], 60.0)
     assert sigma is not None and sigma.value == noise.LEAST

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from research_loop import judging
+from research_loop.judging import Judge
 from research_loop.lab import Lab, open_lab
 from research_loop.ledger import Ledger
 from research_loop.loop import Limits, ensure_baseline, run_loop
@@ -85,6 +87,24 @@ def test_a_lucky_run_is_run_again_and_found_out(noisy: Lab) -> None:
         found = lucky(session, "once")
     assert found.verdict is not None and (found.verdict.kind, found.verdict.reason) == ("discard", "not-lower")
     assert len(found.scores) == 2
+
+
+def test_a_second_look_is_for_every_score_that_speaks_for_a_models_code_and_for_the_deciding_one_of_ours(
+    noisy: Lab,
+) -> None:
+    with session_of(noisy, Notes()) as session:
+        baseline = ensure_baseline(session)
+        assert baseline is not None and baseline.score is not None
+        looks = Judge(noisy, session.ledger, session.repository).look_below
+        assert looks(baseline) == -math.inf, "its first run had one"
+        user = Experiment(-1, "", "", "", "user", 0, baseline.commit, "key", 0.0)
+        assert looks(user) == looks(replace(user, runs=baseline.runs)) == baseline.score.value
+        ours = replace(user, proposer="search")
+        assert looks(ours) == -math.inf
+        assert looks(replace(ours, runs=baseline.runs[:1])) < baseline.score.value
+    first = Experiment(-1, "", "", "", "baseline", None, baseline.commit, "key", 0.0)
+    with closing(Ledger(noisy.root / "another")) as empty:
+        assert Judge(noisy, empty, session.repository).look_below(first) == math.inf
 
 
 def test_a_near_miss_is_run_again_and_so_is_the_champion(noisy: Lab) -> None:

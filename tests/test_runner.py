@@ -13,8 +13,9 @@ import pytest
 
 from research_loop.errors import RunError
 from research_loop.records import Job, Progress, Result
-from research_loop.runners import local
-from research_loop.runners.local import LocalRunner, Memory
+from research_loop.runners import memory
+from research_loop.runners.local import LocalRunner
+from research_loop.runners.memory import Memory
 from research_loop.runners.remains import RUN_MARKER
 from runs import finish, first_line, harness, linux, make_job, run
 
@@ -273,7 +274,7 @@ def test_a_run_that_takes_the_machines_memory_is_ended_before_it_has_it(
     tmp_path: Path, runner: LocalRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "import time; held = b'x' * 400_000_000; time.sleep(60)"
-    monkeypatch.setattr(local, "MEMORY_BOUND", 300 / local._memory_mb())
+    monkeypatch.setattr(memory, "MEMORY_BOUND", 300 / memory.total_mb())
     result = run(runner, make_job(tmp_path, code))
     assert (result.outcome, result.reason) == ("crash", "oom") and "all of the machine's memory" in result.detail
     assert result.seconds < 20
@@ -290,8 +291,8 @@ def test_memory_that_no_process_holds_counts_when_little_is_left(
             os.write(memory, bytes(2**20))
         time.sleep(60)
     """
-    monkeypatch.setattr(local, "SCARCE", 1.0)
-    monkeypatch.setattr(local, "UNSEEN", 150 / local._memory_mb())
+    monkeypatch.setattr(memory, "SCARCE", 1.0)
+    monkeypatch.setattr(memory, "UNSEEN", 150 / memory.total_mb())
     result = run(runner, make_job(tmp_path, code))
     assert (result.outcome, result.reason) == ("crash", "oom") and result.seconds < 20
 
@@ -320,6 +321,6 @@ def test_a_containers_own_count_of_memory_is_taken_where_it_is_bounded(
 ) -> None:
     limit = tmp_path / "memory.max"
     limit.write_text(f"{100 * 2**20}\n")
-    monkeypatch.setattr(local, "MEMORY_LIMITS", (tmp_path / "absent", limit))
+    monkeypatch.setattr(memory, "MEMORY_LIMITS", (tmp_path / "absent", limit))
     limit.with_name("memory.stat").write_text(f"anon {30 * 2**20}\nfile {60 * 2**20}\nshmem {50 * 2**20}\n")
-    assert local._memory() == Memory(total=100, left=20, files=50)
+    assert memory.look() == Memory(total=100, left=20, files=50)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
 from research_loop.noise import Direction, Sigma, better
 from research_loop.records import Experiment, Result, Run, Score, Verdict
-from research_loop.verdict import Again, Rules, allowed_exam_seconds, allowed_seconds, judge, revise
+from research_loop.verdict import Again, Rules, allowed_exam_seconds, allowed_seconds, judge, revise, slowed
 
 
 def experiment(n: int, *results: Result, kept: bool = False) -> Experiment:
@@ -272,3 +273,31 @@ def test_a_champion_that_met_a_slower_machine_is_not_taken_back_for_it() -> None
     slower = experiment(1, at_speed(0.99, 9.2), at_speed(1.02, 8.0), at_speed(1.02, 8.0), kept=True)
     before = experiment(0, *[at_speed(1.0, 9.2)] * 3, kept=True)
     assert revise(slower, before, MEASURED, 7.0) is None
+
+
+def test_what_would_be_kept_without_a_second_look_gets_one() -> None:
+    def looked(value: float, verified: Literal["challenged", "confirmed"]) -> Result:
+        return Result("scored", score=Score(value, verified))
+
+    best = experiment(0, *(looked(1.0, "confirmed") for _ in range(3)), kept=True)
+    rules, sigma = Rules("val_bpb"), Sigma(0.001, 20.0, 18)
+    asked = judge(experiment(1, *(looked(0.9, "challenged") for _ in range(2))), best, rules, sigma, 0.0)
+    assert isinstance(asked, Again) and asked.who == "candidate" and "second look" in asked.why
+    kept = judge(experiment(1, looked(0.9, "challenged"), looked(0.9, "confirmed")), best, rules, sigma, 0.0)
+    assert isinstance(kept, Verdict) and kept.kind == "keep"
+    never = judge(experiment(1, *(looked(0.9, "challenged") for _ in range(5))), best, rules, sigma, 0.0)
+    assert isinstance(never, Verdict) and (never.kind, never.reason) == ("discard", "unconfirmed")
+
+
+@pytest.mark.parametrize(
+    ("waited", "braked", "word"),
+    [(0.35, None, "other programs"), (None, 0.2, "heat"), (0.25, 0.05, ""), (None, None, ""), (0.0, 0.0, "")],
+)
+def test_only_what_takes_much_more_than_usual_holds_a_run_up(
+    waited: float | None, braked: float | None, word: str
+) -> None:
+    usual = replace(scored(1.0), waited_share=0.2, braked_share=0.0)
+    said = slowed(replace(scored(1.1), waited_share=waited, braked_share=braked), usual, "val_bpb")
+    assert (word in said and "1.100000 does not count" in said) if word else said == ""
+    assert slowed(replace(scored(1.1), waited_share=0.9), None, "val_bpb") == ""
+    assert slowed(replace(scored(1.1), waited_share=0.9), scored(1.0), "val_bpb") == "", "not measured then"

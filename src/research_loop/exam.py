@@ -130,7 +130,7 @@ class Examination:
             return Marks(rejected=check, detail=fact)
         marks = Marks(*self._scores())
         found = self._look(challenge.first_look())
-        if found or not self._would_be_kept(marks):
+        if found or marks.value is None or marks.value >= self.exam.look_below:
             return replace(marks, **(found or {"verified": "challenged"}))
         return replace(marks, **self._second_look(marks))
 
@@ -142,10 +142,6 @@ class Examination:
         true = _true_bytes(self.exam.tokenizer, len(self.sizes))[self.targets]
         bits = float((self.nats * (table > 0)).sum(dtype=np.float64)) / math.log(2)
         return bits / float(table.sum(dtype=np.int64)), bits / float(true.sum(dtype=np.int64))
-
-    def _would_be_kept(self, marks: Marks) -> bool:
-        beat = self.exam.rival
-        return beat is None or (marks.value is not None and marks.value < beat.value)
 
     def _second_look(self, marks: Marks) -> dict[str, Any]:
         """What to write into the marks; where too few rows are held back, a score stays challenged."""
@@ -325,7 +321,7 @@ def set_exam(
 ) -> Exam | None:
     """The exam of a lab whose prepare.py packed validation rows; None where it did not.
 
-    Without a `rival`, every score gets a second look. An `audit` is scored on rows that nothing else is.
+    An `audit` is scored on rows that nothing else is.
     """
     names = ("audit" if audit else "score", "confirm")
     try:

@@ -1,13 +1,22 @@
-"""Which GPU a run gets, by the number of its device node."""
+"""Which GPU a run gets, by the number of its device node, and whether it may run at full speed."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
+from typing import Any
+
+import pynvml
 
 INFORMATION = Path("/proc/driver/nvidia/gpus")
 """A folder a GPU, named by its place on the bus, with the driver's facts in `information`."""
+BRAKES = (
+    pynvml.nvmlClocksEventReasonHwSlowdown
+    | pynvml.nvmlClocksEventReasonSwThermalSlowdown
+    | pynvml.nvmlClocksEventReasonHwThermalSlowdown
+    | pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown
+)
 
 
 def first_gpu(information: Path = INFORMATION) -> int | None:
@@ -30,3 +39,33 @@ def first_gpu(information: Path = INFORMATION) -> int | None:
 def _facts(path: Path) -> dict[str, str]:
     """The lines `name: value` of one GPU."""
     return {name.strip(): value for name, value in re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", path.read_text(), re.M)}
+
+
+class Brakes:
+    """Whether the driver holds the clocks of GPU `number` back, for heat or for its power supply.
+
+    Its own power limit does not count: what draws more power is slowed by it, which is the code's doing. NVML,
+    nvmlClocksEventReasons.
+    """
+
+    def __init__(self, number: int) -> None:
+        try:
+            pynvml.nvmlInit()
+            self._handle = _handle(number)
+        except pynvml.NVMLError:
+            self._handle = None
+
+    def on(self) -> bool | None:
+        """None where the driver does not say."""
+        if self._handle is None:
+            return None
+        try:
+            reasons = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)
+        except pynvml.NVMLError:
+            return None
+        return bool(reasons & BRAKES)
+
+
+def _handle(number: int) -> Any:
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+    return next((handle for handle in handles if pynvml.nvmlDeviceGetMinorNumber(handle) == number), None)

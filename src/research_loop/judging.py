@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from dataclasses import replace
 
 from research_loop import edits, noise, verdict
 from research_loop.curves import pace_of
@@ -11,11 +12,13 @@ from research_loop.errors import ProposalError
 from research_loop.history import Repository
 from research_loop.lab import Lab
 from research_loop.ledger import Ledger, now
-from research_loop.records import Experiment, Files, History, Pace, Verdict
+from research_loop.records import Experiment, Files, History, Job, Pace, Result, Verdict
 from research_loop.verdict import Again, Rules
 
 CHAMPION_EVERY = 25
 """Runs of others, after which the champion is run again."""
+LOOK = 10 * noise.KEEP
+"""A chance at which a score gets a second look: the score itself moves sigma, which decides."""
 
 
 class Judge:
@@ -35,6 +38,42 @@ class Judge:
         more = 0 if history.champion is None else self._lines(experiment) - self._lines(history.champion)
         rules, since = self._rules(experiment), runs_since_champion(history, self._began)
         return verdict.judge(experiment, history.champion, rules, sigma, now(), more, since)
+
+    def heed(self, n: int, result: Result) -> Result:
+        """The result of a run of experiment `n`, without its score where the run was held up and can be run again."""
+        history, experiment = self._ledger.history, self._ledger.experiment(n)
+        known = (history.champion or experiment).scored
+        fact = verdict.slowed(result, known[-1] if known else None, self._lab.config.metric)
+        times = sum(run.result is not None and run.result.outcome == "slowed" for run in experiment.runs)
+        if not fact or times >= verdict.MOST_SLOWED or self._lab.config.noise != "measured":
+            return result
+        return replace(result, outcome="slowed", reason="slowed", detail=fact, score=None, held_nats=b"")
+
+    def against(self, job: Job, experiment: Experiment) -> Job:
+        """The job of its next run with what that is held against."""
+        exam = None if job.exam is None else replace(job.exam, look_below=self.look_below(experiment))
+        return replace(job, pace=self.pace(experiment), exam=exam)
+
+    def look_below(self, experiment: Experiment) -> float:
+        """A score of its next run below this gets a second look.
+
+        Code that a model may have written gets it for every score that speaks for it. Other code does not cheat: it
+        gets one with the run that decides, and a baseline with its first.
+        """
+        history = self._ledger.history
+        champion = history.champion
+        ours = history.ours(experiment.proposer, experiment.parent)
+        if champion is None or champion.score is None:
+            return -math.inf if ours and experiment.scores else math.inf
+        if not ours or self._lab.config.noise != "measured":
+            return champion.score.value
+        if experiment.verdict is not None:
+            return -math.inf
+        sigma = noise.measure_sigma(history.experiments, self._lab.config.budget_seconds)
+        assert sigma is not None
+        shorter = self._lines(experiment) < self._lines(champion)
+        p = verdict.SIMPLER if shorter else LOOK
+        return noise.keeps_below(experiment.scores, champion.scores, sigma, p)
 
     def pace(self, experiment: Experiment) -> Pace | None:
         """What a candidate's first run is held against; None for all other runs, and where there is no curve."""

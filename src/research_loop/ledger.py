@@ -11,7 +11,7 @@ import json
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
@@ -20,7 +20,9 @@ from typing import Any
 from research_loop.errors import LedgerError
 from research_loop.records import Audit, Experiment, History, Point, Result, Run, Score, Verdict
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+ADDED = {3: [("results", "waited_share REAL"), ("results", "braked_share REAL")]}
+"""Columns that a format has more than the one before it, by the number of that."""
 TABLES = {
     "meta": "key TEXT PRIMARY KEY, value TEXT NOT NULL",
     "experiments": """n INTEGER PRIMARY KEY, what TEXT NOT NULL, why TEXT NOT NULL, risk TEXT NOT NULL,
@@ -32,6 +34,7 @@ TABLES = {
         detail TEXT NOT NULL, score REAL, verified TEXT, exact REAL, exit_code INTEGER, seconds REAL NOT NULL,
         startup_seconds REAL, ready_seconds REAL, committed_seconds REAL, exam_seconds REAL, training_seconds REAL,
         steps_per_second REAL, peak_vram_mb REAL, peak_ram_mb REAL, hopeless_at REAL, summary TEXT NOT NULL,
+        waited_share REAL, braked_share REAL,
         PRIMARY KEY (n, k), FOREIGN KEY (n, k) REFERENCES runs (n, k)""",
     "traces": """n INTEGER NOT NULL, k INTEGER NOT NULL, curve TEXT NOT NULL, log_tail TEXT NOT NULL,
         held_nats BLOB NOT NULL,
@@ -45,7 +48,7 @@ TABLES = {
 RESULT_COLUMNS = [
     *("outcome", "reason", "detail", "score", "verified", "exact", "exit_code", "seconds", "startup_seconds"),
     *("ready_seconds", "committed_seconds", "exam_seconds", "training_seconds", "steps_per_second", "peak_vram_mb"),
-    *("peak_ram_mb", "hopeless_at"),
+    *("peak_ram_mb", "hopeless_at", "waited_share", "braked_share"),
 ]
 """Of a result in `history`; the run's summary, curve and log stay in the file."""
 
@@ -101,10 +104,10 @@ class Ledger:
         score = astuple(result.score) if result.score else (None, None, None)
         facts = [*(result.outcome, result.reason, result.detail), *score]
         facts += [getattr(result, name) for name in RESULT_COLUMNS[len(facts) :]]
-        row = (n, k, *facts, json.dumps(dict(result.summary)))
+        facts = [n, k, *facts, json.dumps(dict(result.summary))]
         curve = json.dumps([list(asdict(point).values()) for point in result.curve])
         with self._transaction():
-            self._append("results", row)
+            self._append("results", facts, ["n", "k", *RESULT_COLUMNS, "summary"])
             self._append("traces", (n, k, curve, result.log_tail, result.held_nats))
         light = replace(result, curve=(), log_tail="", held_nats=b"", summary={})
         experiment = self.experiment(n)
@@ -188,7 +191,9 @@ class Ledger:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
-        if self._db.execute("PRAGMA user_version").fetchone()[0]:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version:
+            self._bring_up_to_date(version)
             return
         with self._transaction():
             for table, columns in TABLES.items():
@@ -200,12 +205,22 @@ class Ledger:
                     )
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
+    def _bring_up_to_date(self, version: int) -> None:
+        """Adds what a file of an older format lacks."""
+        while version in ADDED:
+            with self._transaction():
+                for table, column in ADDED[version]:
+                    self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+                version += 1
+                self._db.execute(f"PRAGMA user_version = {version}")
+
     def _check_version(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA_VERSION:
+            cure = "`research-loop run` brings it up to date" if version in ADDED else "use that version, or a new lab"
             raise LedgerError(
                 f"{self.path}: written by another version of research-loop (format {version}, this one reads "
-                f"{SCHEMA_VERSION}): use that version, or a new lab"
+                f"{SCHEMA_VERSION}): {cure}"
             )
 
     def _replay(self) -> Iterator[Experiment]:
@@ -231,8 +246,9 @@ class Ledger:
         with self._transaction():
             self._append(table, row)
 
-    def _append(self, table: str, row: tuple[Any, ...]) -> None:
-        self._db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+    def _append(self, table: str, row: Sequence[Any], columns: Sequence[str] = ()) -> None:
+        named = f"({', '.join(columns)})" if columns else ""
+        self._db.execute(f"INSERT INTO {table} {named} VALUES ({', '.join('?' * len(row))})", row)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

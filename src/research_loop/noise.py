@@ -116,6 +116,20 @@ def next_step(p: float, candidate: int, champion: int) -> Step:
     return "champion" if champion <= candidate else "candidate"
 
 
+def keeps_below(candidate: Sequence[float], champion: Sequence[float], sigma: Sigma, p: float) -> float:
+    """What the candidate's next score has to be below, lower being better, for its mean to be one that chance does as
+    well as with probability `p`: minus infinity before its KEEP_RUNS-th run, infinity where its mean is one already."""
+    runs = len(candidate) + 1
+    if runs < KEEP_RUNS:
+        return -math.inf
+    if len(candidate) >= KEEP_RUNS and compare(candidate, champion, sigma, "lower").p <= p:
+        return math.inf
+    from scipy.special import stdtrit
+
+    error = sigma.value * math.sqrt(1 / runs + 1 / len(champion))
+    return runs * (statistics.fmean(champion) + float(stdtrit(sigma.degrees, p)) * error) - sum(candidate)
+
+
 def detectable(sigma: Sigma) -> float:
     """The smallest difference that two runs against a champion's three are kept for."""
     from scipy.special import stdtrit

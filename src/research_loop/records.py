@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +12,9 @@ from typing import Literal
 Files = Mapping[str, bytes]
 """Editable files of a lab: path relative to the lab's root -> content."""
 
-Outcome = Literal["scored", "rejected", "cut", "crash", "stopped", "lost"]
-"""How a run ended: with a score; with one that the harness does not believe; cut short, for it could not win; badly;
-stopped by the user; lost to a kill of the harness."""
+Outcome = Literal["scored", "slowed", "rejected", "cut", "crash", "stopped", "lost"]
+"""How a run ended: with a score; with one that does not count, for others slowed it; with one that the harness does not
+believe; cut short, for it could not win; badly; stopped by the user; lost to a kill of the harness."""
 
 VerdictKind = Literal["keep", "discard", "crash"]
 
@@ -56,7 +57,8 @@ class Result:
     harness's clock; `startup_seconds` spawn to the first step, `ready_seconds` to "ready to be scored",
     `committed_seconds` to the answer that its score is made of; `exam_seconds` from ready to the last answer; the
     summary's figures are the run's own word. `hopeless_at` is the share of the budget at which its loss was too far
-    above the champion's; some of such runs go on.
+    above the champion's; some of such runs go on. `waited_share` is the share of its threads' time that other programs
+    took, `braked_share` that of its time in which heat or the power supply held its GPU back.
     """
 
     outcome: Outcome
@@ -74,6 +76,8 @@ class Result:
     peak_vram_mb: float | None = None
     peak_ram_mb: float | None = None
     hopeless_at: float | None = None
+    waited_share: float | None = None
+    braked_share: float | None = None
     summary: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[Point, ...] = ()
     log_tail: str = ""
@@ -285,7 +289,7 @@ class Rival:
 class Exam:
     """What a run is asked; none of it is within its reach. `seed` chooses places and other futures.
 
-    A score better than the `rival`'s gets a second look, at the `held` rows too; without a rival every score does.
+    A score below `look_below` gets a second look, at the `held` rows too.
     `held_seed` chooses the places there, and stays the same, so that runs compare place by place: with the rival and
     with the `baseline`, or small false gains could follow upon each other.
     """
@@ -301,6 +305,7 @@ class Exam:
     held_seed: int = 0
     rival: Rival | None = None
     baseline: Rival | None = None
+    look_below: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

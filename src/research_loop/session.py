@@ -272,8 +272,7 @@ class Session:
         seed = self._seed_of(experiment)
         ours = self.history.ours(experiment.proposer, experiment.parent)
         job = self.jobs.make(experiment, len(experiment.runs), seed, *rivals, ours=ours)
-        job = replace(job, pace=self._judge.pace(experiment))
-        started = self.runner.start(job)
+        started = self.runner.start(self._judge.against(job, experiment))
         run = Run(n, job.k, seed, now(), started.keeper_pid, started.keeper_create_time)
         self._recorded(lambda: self.ledger.start_run(run))
         self.watchers.started(experiment, run)
@@ -287,7 +286,7 @@ class Session:
         return Rival(other.score.value) if other.score.verified != "unverified" else None
 
     def _finish(self, job: Job, result: Result) -> list[Experiment]:
-        result = self._believed(result)
+        result = self._judge.heed(job.n, self._believed(result))
         experiment = self._recorded(lambda: self.ledger.finish_run(job.n, job.k, result))
         self.jobs.clear(job)
         self.jobs.show_log(job)

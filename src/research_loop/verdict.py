@@ -25,6 +25,10 @@ MOST_BASELINE_RUNS = 6
 """On a machine whose speed never stays the same there may be no three alike."""
 MOST_LOST = 3
 """Runs of a champion that went down with the harness."""
+SLOWED = 0.1
+"""Share of a run's time, more than usual, that others may take before it is run again."""
+MOST_SLOWED = 2
+"""Runs of one experiment that do not count for it: a machine may stay busy."""
 MANY_LINES, LINES_GAIN = 20, 0.001
 """That many more lines have to gain that share of the score."""
 MUCH_MEMORY, MEMORY_GAIN = 1.2, 0.002
@@ -71,6 +75,8 @@ def judge(
     `sigma` is None where nothing was scored yet.
     """
     last = experiment.last
+    if last is not None and last.outcome == "slowed":
+        return Again("candidate", last.detail)
     if last is None or last.outcome in ("stopped", "lost"):
         return Again("candidate", "nothing was measured")
     if last.outcome in ("rejected", "cut"):
@@ -199,10 +205,12 @@ def _memory_mb(experiment: Experiment) -> float | None:
     return _longest(experiment, lambda result: result.peak_vram_mb)
 
 
-def _keep(experiment: Experiment, champion: Experiment, reason: str, fact: str, decided_at: float) -> Verdict:
+def _keep(experiment: Experiment, champion: Experiment, reason: str, fact: str, decided_at: float) -> Verdict | Again:
     """Nothing is kept over a confirmed score that is not confirmed itself."""
     assert experiment.score is not None and champion.score is not None
     if champion.score.verified == "confirmed" and experiment.score.verified != "confirmed":
+        if experiment.score.verified == "challenged" and len(experiment.scores) < noise.MOST_RUNS:
+            return Again("candidate", f"{fact}: a second look has to confirm it")
         return Verdict("discard", "unconfirmed", f"{fact}, without a second look: `--again` tries it", decided_at)
     return Verdict("keep", reason, fact, decided_at)
 
@@ -224,6 +232,21 @@ def revise(champion: Experiment, before: Experiment, rules: Rules, decided_at: f
     runs = f"{len(champion.scores)} and {len(before.scores)} runs"
     fact = f"{rules.metric} {champion.score.value:.6f} in place of {before.score.value:.6f} of experiment {before.n}"
     return Verdict("discard", "revised", f"run again, it is no better after all: {fact} ({runs})", decided_at)
+
+
+def slowed(result: Result, usual: Result | None, metric: str) -> str:
+    """What held a run up, other than its code, beside a `usual` run; empty where that was not much, or not measured."""
+    if result.score is None or usual is None:
+        return ""
+    held = [
+        (result.waited_share, usual.waited_share, "its threads waited for other programs"),
+        (result.braked_share, usual.braked_share, "heat or the power supply held its GPU back"),
+    ]
+    for share, common, what in held:
+        if share is not None and common is not None and share > common + SLOWED:
+            fact = f"{what} for {100 * share:.0f} % of the time, {100 * common:.0f} % is usual"
+            return f"{metric} {result.score.value:.6f} does not count: {fact}"
+    return ""
 
 
 # ------------------------------------------------------------------------------------------------------- allowances

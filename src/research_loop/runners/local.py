@@ -17,7 +17,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -26,10 +26,12 @@ import psutil
 from research_loop.curves import Gate
 from research_loop.errors import RunError
 from research_loop.exam import Examiner
+from research_loop.gpus import first_gpu
 from research_loop.records import Job, Progress, Result, Run
 from research_loop.runlog import RunLog
-from research_loop.runners import Started
+from research_loop.runners import Started, memory
 from research_loop.runners.remains import KEEPER, LAB_MARKER, RUN_MARKER, carries, end_keeper, kill_marked, sweep
+from research_loop.runners.strain import Strain
 from research_loop.scoring import Ending, conclude, read_summary, steps_per_second
 
 LINUX = sys.platform == "linux"
@@ -40,40 +42,12 @@ SAMPLE_SHARE = 0.005
 """Share of the harness's time that sampling memory may take on a machine with very many processes."""
 OVERDUE_SECONDS = 30.0
 """How long a keeper may take to end a run after its limit or a stop; a GPU frees 80 GB in a few seconds."""
-MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""A container's, in bytes: cgroup v2 and v1."""
-MEMORY_BOUND = 0.9
-"""Share of the memory that a run may hold before it is ended: at the end of it the kernel kills whom it likes."""
-SCARCE, UNSEEN = 0.1, 0.1
-"""Shares of the memory: so little left, and so much more in files of memory (tmpfs, memfd), end a run."""
-USED = (("anon", "shmem"), ("total_rss", "total_shmem"))
-"""What a container's processes hold and its files of memory, in its memory.stat: cgroup v2 and v1."""
 LAST_SHARE, LOST_STEPS, LOST_SECONDS = 0.95, 5, 3.0
 """In a row: a loss that stays NaN or infinite comes to nothing, whatever train.py does about it."""
 EXAM_SECONDS = 300.0
 """For questions and answers after a run has committed itself to a score, on top of its limit."""
 MEMORY_SHARE = 0.5
 """A run killed while it held more than this share of the memory is taken for one that ran out of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """In MB: all of it, what is left, and what is in files of memory, which need not be any process's own."""
-
-    total: float
-    left: float
-    files: float
-
-    def ends(self, held: float, start: Memory) -> bool:
-        """Whether the run ends that holds `held` MB, by its processes, and began at `start`.
-
-        With little left, files in memory that grew by much count as the run's, if with them it took most of what went.
-        """
-        if held > MEMORY_BOUND * self.total:
-            return True
-        unseen = self.files - start.files
-        took_most = held + unseen > (start.left - self.left) / 2
-        return self.left < SCARCE * self.total and unseen > UNSEEN * self.total and took_most
 
 
 class LocalRunner:
@@ -186,7 +160,8 @@ class _Active:
         self._seen: list[psutil.Process] = []
         self._sample_at = 0.0
         self._peak_mb = 0.0
-        self._memory = _memory()
+        self._memory = memory.look()
+        self._strain = Strain(first_gpu())
         self._told_at, self._told_news = 0.0, 0
 
     def seconds(self) -> float:
@@ -223,7 +198,7 @@ class _Active:
         now = self.seconds()
         self._log.tick(now)
         if now >= self._sample_at:
-            self._sample_memory()
+            self._sample()
             self._sample_at = now + max(TICK_SECONDS, (self.seconds() - now) / SAMPLE_SHARE)
         if self._examiner and now >= self.job.limit_seconds and not self._examiner.committed.is_set():
             self.stop("limit")
@@ -268,7 +243,7 @@ class _Active:
 
     def _result(self, ending: Ending, seconds: float) -> Result:
         log, job = self._log, self.job
-        near_limit = self._peak_mb > MEMORY_SHARE * _memory_mb()
+        near_limit = self._peak_mb > MEMORY_SHARE * memory.total_mb()
         marks = self._examiner.marks() if self._examiner else None
         result = conclude(ending, log.summary, log.tail(), job.metric, log.loss, near_limit, marks)
         summary = read_summary(log.summary, job.metric, job.memory_metric)
@@ -285,14 +260,16 @@ class _Active:
             peak_vram_mb=summary.get(job.memory_metric),
             peak_ram_mb=self._peak_mb or None,
             hopeless_at=self._gate.hopeless_at if self._gate else None,
+            waited_share=self._strain.waited_share,
+            braked_share=self._strain.braked_share,
             summary=summary,
             curve=log.curve,
             log_tail="\n".join(log.tail()),
             held_nats=marks.held_nats if marks else b"",
         )
 
-    def _sample_memory(self) -> None:
-        """Memory of the whole tree and of the machine; who is in it is remembered in case the keeper is killed."""
+    def _sample(self) -> None:
+        """The whole tree, its memory and what slows it; who is in it is remembered in case the keeper is killed."""
         try:
             self._seen = self._process.children(recursive=True)
         except psutil.NoSuchProcess:
@@ -302,8 +279,10 @@ class _Active:
             with contextlib.suppress(psutil.Error):
                 held += process.memory_info().rss
         self._peak_mb = max(self._peak_mb, held / 2**20)
-        if _memory().ends(held / 2**20, self._memory):
+        if memory.look().ends(held / 2**20, self._memory):
             self.stop("memory")
+        if self._log.startup_seconds is not None:
+            self._strain.sample(process.pid for process in self._seen)
 
     def _sweep(self) -> None:
         """Kill what a lost keeper left: those seen in its tree, and all that carry the run's marker."""
@@ -363,32 +342,3 @@ def _widen(pipe: int) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK_BYTES)
-
-
-def _memory_mb() -> float:
-    """Memory of this machine, or of the container when that is less."""
-    total = float(psutil.virtual_memory().total)
-    for limit in MEMORY_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # no such cgroup, or its limit is the word "max"
-            total = min(total, float(int(limit.read_text())))
-    return total / 2**20
-
-
-def _memory() -> Memory:
-    """What there is now."""
-    machine, total = psutil.virtual_memory(), _memory_mb()
-    left, files = machine.available / 2**20, getattr(machine, "shared", 0) / 2**20
-    if total < machine.total / 2**20:
-        held, files = next(filter(None, map(_container, MEMORY_LIMITS)), (0.0, 0.0))
-        left = min(left, total - held - files)
-    return Memory(total, left, files)
-
-
-def _container(limit: Path) -> tuple[float, float] | None:
-    """What a container's processes hold, and its files of memory, in MB; its caches are given up when need be."""
-    with contextlib.suppress(OSError, ValueError):
-        said = dict(line.split() for line in limit.with_name("memory.stat").read_text().splitlines())
-        for held, files in USED:
-            if held in said and files in said:
-                return int(said[held]) / 2**20, int(said[files]) / 2**20
-    return None

@@ -1,0 +1,114 @@
+"""What others took of a run's time: real runs beside real programs that want the same cores."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from research_loop import verdict
+from research_loop.lab import open_lab
+from research_loop.loop import ensure_baseline
+from research_loop.records import Experiment, Proposal, Run
+from research_loop.runners.local import LocalRunner
+from research_loop.session import Session
+from research_loop.testing.labs import make_quick_lab
+from research_loop.views import Quiet
+from runs import linux, make_job, run
+
+BUSY = """
+import time
+LEVEL = 1.0
+for step in range(6):
+    print(f"step {step:05d} ({100 * (step + 1) / 6:.1f}%) | loss: 2.0", flush=True)
+    until = time.monotonic() + 0.4
+    while time.monotonic() < until:
+        pass
+print(f"---\\nval_bpb: {LEVEL:.6f}")
+"""
+CROWD = f"""
+import os
+for _ in range(8 * len(os.sched_getaffinity(0)) - 1):
+    if os.fork() == 0:
+        break
+{BUSY}
+"""
+
+
+@contextmanager
+def others() -> Iterator[None]:
+    """Programs that want every core, four times over; in sessions of their own, for Linux may share time by session."""
+    spin = [sys.executable, "-S", "-c", "while True: pass"]
+    busy = [subprocess.Popen(spin, start_new_session=True) for _ in range(4 * len(os.sched_getaffinity(0)))]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+@linux
+def test_what_others_take_of_its_cores_shows_and_what_it_takes_from_itself_does_not(tmp_path: Path) -> None:
+    runner = LocalRunner()
+    alone = run(runner, make_job(tmp_path, BUSY)).waited_share
+    with others():
+        beside = run(runner, make_job(tmp_path, BUSY)).waited_share
+    crowd = run(runner, make_job(tmp_path, CROWD)).waited_share
+    runner.close()
+    assert alone is not None and beside is not None and crowd is not None
+    assert beside > alone + verdict.SLOWED, (alone, beside)
+    assert crowd < beside - verdict.SLOWED, (crowd, beside)
+
+
+@dataclass
+class Crowded(Quiet):
+    """Has other programs run beside the first `times` runs of experiment 1."""
+
+    times: int
+    seen: list[str] = field(default_factory=list)
+    _stack: list[object] = field(default_factory=list)
+
+    def started(self, experiment: Experiment, run: Run) -> None:
+        self.end()
+        if (experiment.n, run.k) in [(1, k) for k in range(self.times)]:
+            manager = others()
+            manager.__enter__()
+            self._stack.append(manager)
+
+    def note(self, text: str) -> None:
+        self.seen.append(text)
+
+    def end(self) -> None:
+        while self._stack:
+            manager = self._stack.pop()
+            manager.__exit__(None, None, None)  # type: ignore[attr-defined]
+
+
+@linux
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_run_that_others_slowed_is_repeated_and_not_judged_until_the_machine_stays_busy(
+    tmp_path: Path, times: int
+) -> None:
+    lab = make_quick_lab(tmp_path / "lab", train=BUSY)
+    text = (lab.root / "lab.toml").read_text().replace('noise = "none"', 'noise = "measured"')
+    (lab.root / "lab.toml").write_text(text.replace("limit_seconds = 10.0", "limit_seconds = 60.0"))
+    watcher = Crowded(times)
+    with Session(open_lab(lab.root), LocalRunner(), [watcher]) as session:
+        assert ensure_baseline(session) is not None
+        worse = BUSY.replace("LEVEL = 1.0", "LEVEL = 9.0")
+        found = session.close(Proposal({"train.py": worse.encode()}, "worse", parent=0))
+        watcher.end()
+    outcomes = [run.result.outcome for run in found.runs if run.result]
+    slowed = min(times, verdict.MOST_SLOWED)
+    assert outcomes == ["slowed"] * slowed + ["scored"], outcomes
+    assert found.scores == (9.0,) and found.verdict is not None and found.verdict.kind == "discard"
+    first = found.runs[0].result
+    assert first is not None and first.score is None and "val_bpb 9.000000 does not count" in first.detail
+    assert any("its threads waited for other programs" in text for text in watcher.seen), watcher.seen
