@@ -10,6 +10,7 @@ karpathy/nanochat and karpathy/autoresearch; each technique names its source whe
 import gc
 import math
 import os
+import random
 import sys
 import time
 
@@ -42,6 +43,9 @@ MUON_BETA2 = 0.95  # second moment of a matrix's rows
 ROPE_BASE = 10_000
 SOFTCAP = 15  # logits stay within this
 X0_INIT = 0.1  # share of the embedding added back before each block
+BIGRAM_ROWS = 2**18  # of a table of hashed pairs of tokens, one for each layer with value embeddings; 0 for none
+TRIGRAM_ROWS = 2**19  # of the one table of hashed triples
+NGRAM_LR = 2.0  # of those tables (Adagrad), the same throughout the run
 
 # --------------------------------------------------------------------------------------------------------- machine
 
@@ -137,23 +141,23 @@ def block_mask(T, window):
 class Attention(nn.Module):
     """Multi-head attention with normalised queries and keys (arXiv 2010.04245).
 
-    Where the layer has value embeddings (modded-nanogpt, after arXiv 2410.17897) they join the values through a
-    gate a head, read off the first channels of the input.
+    Value embeddings, as many as the layer has (modded-nanogpt, after arXiv 2410.17897), join the values through a gate
+    a head each, read off the first channels of the input.
     """
 
-    def __init__(self, width, window, has_value_embedding):
+    def __init__(self, width, window, embeddings):
         super().__init__()
         self.heads, self.window = width // HEAD_DIM, window
         self.c_q, self.c_k, self.c_v = (Linear(width, width) for _ in range(3))
         self.c_proj = Linear(width, width)
         self.gate_channels = min(32, width)
-        self.ve_gate = Linear(self.gate_channels, self.heads) if has_value_embedding else None
+        self.ve_gates = nn.ModuleList(Linear(self.gate_channels, self.heads) for _ in range(embeddings))
 
-    def forward(self, x, value_embedding, cos_sin):
+    def forward(self, x, value_embeddings, cos_sin):
         q, k, v = (c(x).unflatten(-1, (self.heads, HEAD_DIM)) for c in (self.c_q, self.c_k, self.c_v))
-        if self.ve_gate is not None:
-            gate = 2 * torch.sigmoid(self.ve_gate(x[..., : self.gate_channels]))
-            v = v + gate.unsqueeze(-1) * value_embedding.unflatten(-1, (self.heads, HEAD_DIM))
+        for i, values in enumerate(value_embeddings):
+            gate = 2 * torch.sigmoid(self.ve_gates[i](x[..., : self.gate_channels]))
+            v = v + gate.unsqueeze(-1) * values.unflatten(-1, (self.heads, HEAD_DIM))
         q, k = norm(rotate(q, *cos_sin)), norm(rotate(k, *cos_sin))
         return self.c_proj(attend(q, k, v, self.window).flatten(-2))
 
@@ -170,13 +174,72 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, width, window, has_value_embedding):
+    def __init__(self, width, window, embeddings):
         super().__init__()
-        self.attn, self.mlp = Attention(width, window, has_value_embedding), MLP(width)
+        self.attn, self.mlp = Attention(width, window, embeddings), MLP(width)
 
-    def forward(self, x, value_embedding, cos_sin):
-        x = x + self.attn(norm(x), value_embedding, cos_sin)
+    def forward(self, x, value_embeddings, cos_sin):
+        x = x + self.attn(norm(x), value_embeddings, cos_sin)
         return x + self.mlp(norm(x))
+
+
+HASH_PRIME = 2**31 - 1
+
+
+class NgramTable(nn.Module):
+    """Embeddings [B, T, width] of the last `n` tokens at each place, hashed into `rows` rows.
+
+    Two hashes give half of the width each, so that two n-grams rarely share both. Trained by `update` with the rows'
+    own gradients, which costs by the tokens of a batch and not by the rows of the table; each row has the step size of
+    its own history (Adagrad, Duchi, Hazan and Singer, 2011). Hashed n-grams in the value path: Recursive's recipe for
+    karpathy/autoresearch; hash embeddings: arXiv 1709.03933.
+    """
+
+    def __init__(self, n, rows, width, vocab_size, name):
+        super().__init__()
+        self.n, self.rows, self.vocab_size = n, rows, vocab_size
+        draw = random.Random(name)
+        self.factors = [draw.randrange(1, HASH_PRIME) for _ in range(2)]
+        # a spare row takes the updates that are no row's
+        self.register_buffer("weight", torch.zeros(2 * rows + 1, width // 2, dtype=DTYPE), persistent=False)
+        self.register_buffer("squares", torch.zeros(2 * rows + 1), persistent=False)
+        self.waiting = []
+
+    def index(self, idx):
+        """int64 [B, T, 2]: rows of each place's n-gram. Before a row's start stands token 0."""
+        key = idx
+        for back in range(1, self.n):
+            key = key * self.vocab_size + F.pad(idx, (back, 0))[:, :-back]
+        key = key % HASH_PRIME
+        return torch.stack([key * a % HASH_PRIME % self.rows + i * self.rows for i, a in enumerate(self.factors)], -1)
+
+    def forward(self, idx):
+        index = self.index(idx)
+        rows = self.weight[index].flatten(-2).requires_grad_()
+        if torch.is_grad_enabled():
+            self.waiting.append((index, rows))
+        return rows
+
+    @torch.no_grad()
+    def update(self, lr):
+        """One step along the gradients of all lookups since the last one."""
+        index = torch.cat([index.flatten() for index, _ in self.waiting])
+        grads = torch.cat([rows.grad.view(-1, self.weight.size(1)) for _, rows in self.waiting])
+        self.waiting.clear()
+        ngram_step(self.weight, self.squares, index, grads, dial(lr))
+
+
+@compiled
+def ngram_step(weight, squares, index, grads, lr):
+    """Adagrad on the rows `index` [n] of weight [rows + 1, width] with grads [n, width], in place."""
+    index, order = index.sort()
+    slot = torch.cat((index.new_zeros(1), (index[1:] != index[:-1]).long().cumsum(0)))  # which distinct row it is
+    total = torch.zeros_like(grads, dtype=torch.float32).index_add_(0, slot, grads[order].float())
+    row = torch.full_like(index, weight.size(0) - 1).index_put_((slot,), index)
+    square = squares[row] + total.square().mean(1)
+    squares.index_put_((row,), square)
+    step = lr * total * square.clamp_min(1e-20).rsqrt()[:, None]
+    weight.index_put_((row,), (weight[row].float() - step).to(weight.dtype))
 
 
 class GPT(nn.Module):
@@ -189,12 +252,16 @@ class GPT(nn.Module):
         with_values = [i for i in range(DEPTH) if i % 2 == (DEPTH - 1) % 2]  # every other layer, the last included
         self.wte = nn.Embedding(vocab_size, width)
         self.value_embeds = nn.ModuleDict({str(i): nn.Embedding(vocab_size, width) for i in with_values})
-        self.blocks = nn.ModuleList(Block(width, w, i in with_values) for i, w in enumerate(self.windows))
+        wanted = [(f"bigrams of {i}", 2, BIGRAM_ROWS) for i in with_values] + [("trigrams", 3, TRIGRAM_ROWS)]
+        self.ngrams = nn.ModuleDict({k: NgramTable(n, rows, width, vocab_size, k) for k, n, rows in wanted if rows})
+        kinds = 1 + bool(BIGRAM_ROWS) + bool(TRIGRAM_ROWS)
+        self.blocks = nn.ModuleList(Block(width, w, kinds * (i in with_values)) for i, w in enumerate(self.windows))
         self.lm_head = Linear(width, vocab_size)
         self.resid_lambdas = nn.Parameter(torch.ones(DEPTH))
         self.x0_lambdas = nn.Parameter(torch.full((DEPTH,), float(X0_INIT)))
         self.init_weights(width)
         self.to(DEVICE)
+        self.compiled_nats = compiled(self.nats)
         self.cos_sin = rotary_tables(MAX_SEQ_LEN, HEAD_DIM, DEVICE)
         for window in set(self.windows) - {MAX_SEQ_LEN} if CUDA else ():
             block_mask(MAX_SEQ_LEN, window)
@@ -210,24 +277,39 @@ class GPT(nn.Module):
         for block in self.blocks:
             for matrix in (block.attn.c_q, block.attn.c_k, block.attn.c_v, block.mlp.c_fc):
                 nn.init.uniform_(matrix.weight, -bound, bound)
-            for matrix in (block.attn.c_proj, block.mlp.c_proj, block.attn.ve_gate):
-                if matrix is not None:
-                    nn.init.zeros_(matrix.weight)
+            for matrix in (block.attn.c_proj, block.mlp.c_proj, *block.attn.ve_gates):
+                nn.init.zeros_(matrix.weight)
         for table in (self.wte, *self.value_embeds.values()):
             table.to(DTYPE)
 
     def forward(self, idx, targets=None, reduction="mean"):
+        ngrams = {name: table(idx) for name, table in self.ngrams.items()}
+        if targets is None:
+            return self.logits(idx, ngrams)
+        training = torch.is_grad_enabled()
+        with torch.enable_grad():  # also where nobody wants it: one compiled graph for training and evaluation
+            nats = self.compiled_nats(idx, targets, ngrams)
+        nats = nats if training else nats.detach()
+        return nats if reduction == "none" else nats.mean()
+
+    def logits(self, idx, ngrams):
+        """float32 [B, T, vocab]; `ngrams` are what the tables give, by their names."""
         cos_sin = tuple(table[:, : idx.size(1)] for table in self.cos_sin)
         x = x0 = norm(self.wte(idx))
         for i, block in enumerate(self.blocks):
             x = self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0
-            value_embedding = self.value_embeds[str(i)](idx) if str(i) in self.value_embeds else None
-            x = block(x, value_embedding, cos_sin)
+            values = [self.value_embeds[str(i)](idx)] if str(i) in self.value_embeds else []
+            if values:
+                values += [ngrams[name] for name in (f"bigrams of {i}", "trigrams") if name in ngrams]
+            x = block(x, values, cos_sin)
         logits = self.lm_head(norm(x)).float()
         logits = SOFTCAP * torch.tanh(logits / SOFTCAP)
-        if targets is None:
-            return logits
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
+        return logits
+
+    def nats(self, idx, targets, ngrams):
+        """float32 [B * T]."""
+        logits = self.logits(idx, ngrams)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
 
     def flops_per_token(self):
         """Six a matrix weight, and attention as if every query saw its whole window (upstream's count)."""
@@ -350,6 +432,8 @@ class Optimizer:
         for adam in self.adams:
             adam.step(rate)
         momentum = MUON_MOMENTUM - 0.1 * max(0.0, 1 - step / 300)  # quicker to turn at first
+        for table in self.model.ngrams.values():
+            table.update(NGRAM_LR)
         for muon in self.muons:
             muon.step(MATRIX_LR * rate, momentum, WEIGHT_DECAY * (1 - share))
         self.model.zero_grad(set_to_none=True)
@@ -409,7 +493,7 @@ def peak_flops():
 
 def train(model, batches, accumulation):
     """Steps until TIME_BUDGET seconds of timed steps have passed; (seconds, steps)."""
-    forward, optimizer, report = compiled(model), Optimizer(model), Reporter()
+    optimizer, report = Optimizer(model), Reporter()
     flops = model.flops_per_token() * TOTAL_BATCH_SIZE
     x, y, epoch = next(batches)
     trained, step = 0.0, 0
@@ -417,7 +501,7 @@ def train(model, batches, accumulation):
         synchronize()
         start = time.time()
         for _ in range(accumulation):
-            loss = forward(x, y)
+            loss = model(x, y)
             (loss / accumulation).backward()
             x, y, epoch = next(batches)  # copied while the backward pass runs
         share = min(1.0, trained / TIME_BUDGET)
@@ -439,7 +523,7 @@ def train(model, batches, accumulation):
     gc.unfreeze()
     gc.enable()
     print(flush=True)
-    return forward, trained, step
+    return trained, step
 
 
 def main():
@@ -448,15 +532,15 @@ def main():
     torch.set_float32_matmul_precision("high")
     tokenizer = Tokenizer.from_directory()
     model = GPT(tokenizer.get_vocab_size())
-    params = sum(p.numel() for p in model.parameters())
+    params = sum(p.numel() for p in [*model.parameters(), *(table.weight for table in model.ngrams.values())])
     per_pass = DEVICE_BATCH_SIZE * MAX_SEQ_LEN
     if TOTAL_BATCH_SIZE % per_pass:
         sys.exit(f"TOTAL_BATCH_SIZE {TOTAL_BATCH_SIZE}: not a multiple of DEVICE_BATCH_SIZE * MAX_SEQ_LEN = {per_pass}")
     print(f"{DEVICE} {DTYPE}, {params / 1e6:.1f}M parameters, windows {model.windows}")
     batches = make_dataloader(tokenizer, DEVICE_BATCH_SIZE, MAX_SEQ_LEN, "train")
-    forward, trained, steps = train(model, batches, TOTAL_BATCH_SIZE // per_pass)
+    trained, steps = train(model, batches, TOTAL_BATCH_SIZE // per_pass)
     model.eval()
-    val_bpb = evaluate_bpb(forward, tokenizer, DEVICE_BATCH_SIZE)
+    val_bpb = evaluate_bpb(model, tokenizer, DEVICE_BATCH_SIZE)
     timed_flops = model.flops_per_token() * TOTAL_BATCH_SIZE * max(0, steps - UNTIMED_STEPS)
     print("---")
     print(f"val_bpb:          {val_bpb:.6f}")

@@ -215,12 +215,11 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "No head can turn the tables off.",
         (
             (
-                Edit("self.ve_gate is not None", "value_embedding is not None"),
-                Edit("gate = 2 * torch.sigmoid(self.ve_gate(_x))", ""),
+                Edit("gate = 2 * torch.sigmoid(self.ve_gates[_i](_x))", ""),
                 Edit("gate.unsqueeze(-1) * _v", "{v}"),
-                Edit("self.ve_gate = _g", ""),
+                Edit("self.ve_gates = _g", ""),
                 Edit("self.gate_channels = _c", ""),
-                Edit("(_p, _q, block.attn.ve_gate)", "({p}, {q})"),
+                Edit("(_p, _q, *block.attn.ve_gates)", "({p}, {q})"),
             ),
             (
                 Edit("gate = 2 * torch.sigmoid(self.ve_gate(_x))", ""),
@@ -275,7 +274,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     Recipe(
         "Loss: z-loss of 1e-4 while training",
         "Pulls the logits' normaliser towards zero, which keeps them from drifting (PaLM, arXiv 2204.02311). Only "
-        "the mean that training uses has it; the losses and logits that are scored stay as they are.",
+        "the gradient that training uses has it; the losses and logits that are scored stay as they are.",
         "One more pass over the logits, and their memory.",
         _each(
             *(
@@ -285,7 +284,13 @@ RECIPES: Final[tuple[Recipe, ...]] = (
                     'return loss + 1e-4 * logits.logsumexp(-1).square().mean() if reduction == "mean" else loss',
                 )
                 for ignore in ("", ", ignore_index=-1")
-            )
+            ),
+            (
+                'return F.cross_entropy(_f, _t, reduction="none")',
+                'nats = F.cross_entropy({f}, {t}, reduction="none")\n'
+                "pull = 1e-4 * logits.logsumexp(-1).square().flatten()\n"
+                "return nats + (pull - pull.detach())",
+            ),
         ),
         needs=r'reduction="mean"\):',
     ),

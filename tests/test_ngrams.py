@@ -1,0 +1,98 @@
+"""Tables of hashed n-grams in the lab's train.py: what they look up, how they learn, and that nothing leaks through."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def small(train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr(train, "BIGRAM_ROWS", 64)
+    monkeypatch.setattr(train, "TRIGRAM_ROWS", 128)
+    torch.manual_seed(0)
+    return train
+
+
+def test_rows_follow_from_the_last_n_tokens_alone(small: ModuleType) -> None:
+    for n in (2, 3):
+        table = small.NgramTable(n, 1000, 8, 1024, "a")
+        idx = torch.randint(0, 1024, (4, 32))
+        index = table.index(idx)
+        assert index.shape == (4, 32, 2) and index[..., 0].max() < 1000 <= index[..., 1].min() <= index.max() < 2000
+        assert table.index(idx[:, :1]).shape == (4, 1, 2), "shorter than the n-gram"
+        for place in (n - 1, 20, 31):
+            same, other = torch.randint(0, 1024, (2, 4, 32))
+            same[:, place - n + 1 : place + 1] = other[:, place - n + 1 : place + 1] = idx[:, place - n + 1 : place + 1]
+            other[:, place - n + 1] = (idx[:, place - n + 1] + 1) % 1024
+            assert torch.equal(table.index(same)[:, place], index[:, place])
+            assert torch.equal(table.index(idx[:, : place + 1]), index[:, : place + 1])
+            assert not torch.equal(table.index(other)[:, place], index[:, place])
+
+
+def test_two_n_grams_rarely_share_both_halves_and_tables_hash_differently(small: ModuleType) -> None:
+    one, two = (small.NgramTable(2, 4096, 8, 1024, name) for name in ("bigrams of 0", "bigrams of 1"))
+    pairs = torch.stack(torch.meshgrid(torch.arange(200), torch.arange(20), indexing="ij"), -1).view(-1, 2)
+    seen = one.index(pairs)[:, 1]
+    assert len(seen.unique(dim=0)) > 0.995 * len(pairs) > len(seen[:, 0].unique()) > 0.5 * len(pairs)
+    assert (seen[:, 0] == two.index(pairs)[:, 1, 0]).float().mean() < 0.01
+
+
+def test_a_step_is_adagrads_on_each_row_and_touches_no_other(small: ModuleType) -> None:
+    weight, squares = torch.randn(11, 4), torch.rand(11)
+    expected, sums = weight.clone(), squares.clone()
+    for _ in range(3):
+        index, grads = torch.randint(0, 7, (20,)), torch.randn(20, 4)
+        small.ngram_step(weight, squares, index, grads, torch.tensor(0.5))
+        for row in set(index.tolist()):
+            total = grads[index == row].sum(0)
+            sums[row] += total.square().mean()
+            expected[row] -= 0.5 * total / sums[row].sqrt()
+    torch.testing.assert_close(weight[:10], expected[:10])
+    torch.testing.assert_close(squares[:10], sums[:10])
+    assert weight[10].isfinite().all(), "the spare row"
+
+
+def test_the_model_learns_through_its_tables_and_a_score_leaves_nothing_behind(small: ModuleType) -> None:
+    model = small.GPT(1024)
+    optimizer = small.Optimizer(model)
+    x, y = torch.randint(0, 1024, (2, 2, 64))
+    before = {name: table.weight.clone() for name, table in model.ngrams.items()}
+    losses = []
+    for step in range(20):
+        for _ in range(2):  # two passes a step
+            loss = model(x, y)
+            (loss / 2).backward()
+        optimizer.step(0.1, step)
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 1
+    assert all(not torch.equal(before[name], table.weight) for name, table in model.ngrams.items())
+    with torch.no_grad():
+        nats = model(x, y, reduction="none")
+    assert not nats.requires_grad and nats.shape == (128,)
+    assert not any(table.waiting for table in model.ngrams.values())
+    logits = model(x).detach()
+    by_hand = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
+    torch.testing.assert_close(nats, by_hand, rtol=0.01, atol=0.01)
+
+
+def test_training_and_scoring_are_one_graph(small: ModuleType) -> None:
+    torch._dynamo.reset()
+    graphs = []
+
+    def counted(graph: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    model = small.GPT(1024)
+    model.compiled_nats = torch.compile(model.nats, backend=counted, dynamic=False, fullgraph=True)
+    optimizer = small.Optimizer(model)
+    x, y = torch.randint(0, 1024, (2, 2, 64))
+    for step in range(3):
+        model(x, y).backward()
+        optimizer.step(0.1, step)
+    with torch.no_grad():
+        model.eval()(x, y, reduction="none")
+    assert len(graphs) == 1
