@@ -56,8 +56,9 @@ def test_a_machine_without_a_driver_has_none(tmp_path: Path) -> None:
     [
         (pynvml.nvmlClocksEventReasonNone, False),
         (pynvml.nvmlClocksEventReasonSwPowerCap | pynvml.nvmlClocksEventReasonGpuIdle, False),
+        (pynvml.nvmlClocksEventReasonHwSlowdown | pynvml.nvmlClocksEventReasonSwPowerCap, False),
         (pynvml.nvmlClocksEventReasonSwThermalSlowdown, True),
-        (pynvml.nvmlClocksEventReasonHwSlowdown | pynvml.nvmlClocksEventReasonSwPowerCap, True),
+        (pynvml.nvmlClocksEventReasonHwSlowdown | pynvml.nvmlClocksEventReasonHwThermalSlowdown, True),
         (pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown, True),
     ],
 )

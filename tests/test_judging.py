@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from research_loop.judging import lines_of_code, runs_since_champion
 from research_loop.records import Experiment, History, Result, Run, Score, Verdict
@@ -31,6 +32,10 @@ def test_runs_since_the_champions_last_are_counted_and_another_session_is_long_a
 
     history = History((experiment(0, 1.0), experiment(1, 2.0, 9.0), experiment(2, 5.0), experiment(3, 10.0, 11.0)))
     assert runs_since_champion(history) == 2
+    held_up = Run(1, 2, 42, 12.0, result=Result("slowed"))
+    again = replace(history.experiments[1], runs=(*history.experiments[1].runs, held_up))
+    known = History((history.experiments[0], again, *history.experiments[2:]))
+    assert runs_since_champion(known) == 2, "a run that does not count is none"
     assert runs_since_champion(history, began=8.0) == 2
     assert runs_since_champion(history, began=9.5) == math.inf
     assert runs_since_champion(History()) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import ModuleType
 
 import pytest
@@ -78,7 +79,7 @@ def test_the_model_learns_through_its_tables_and_a_score_leaves_nothing_behind(s
     torch.testing.assert_close(nats, by_hand, rtol=0.01, atol=0.01)
 
 
-def test_training_and_scoring_are_one_graph(small: ModuleType) -> None:
+def test_training_and_scoring_are_one_graph(small: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
     graphs = []
 
@@ -86,8 +87,9 @@ def test_training_and_scoring_are_one_graph(small: ModuleType) -> None:
         graphs.append(graph)
         return graph.forward
 
+    whole = torch.compile(small.GPT.nats, backend=counted, dynamic=False, fullgraph=True)
+    monkeypatch.setattr(small.GPT, "nats", whole)
     model = small.GPT(1024)
-    model.compiled_nats = torch.compile(model.nats, backend=counted, dynamic=False, fullgraph=True)
     optimizer = small.Optimizer(model)
     x, y = torch.randint(0, 1024, (2, 2, 64))
     for step in range(3):
@@ -96,3 +98,35 @@ def test_training_and_scoring_are_one_graph(small: ModuleType) -> None:
     with torch.no_grad():
         model.eval()(x, y, reduction="none")
     assert len(graphs) == 1
+    other = copy.deepcopy(model)
+    torch.nn.init.normal_(other.lm_head.weight)
+    with torch.no_grad():
+        logits, nats = other(x), other(x, y, reduction="none")
+    by_hand = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
+    torch.testing.assert_close(nats, by_hand, rtol=0.01, atol=0.02)  # the copy's own weights by both ways
+
+
+def test_passes_that_no_step_follows_leave_nothing_to_the_next(small: ModuleType) -> None:
+    model = small.GPT(1024)
+    optimizer = small.Optimizer(model)
+    x, y = torch.randint(0, 1024, (2, 2, 64))
+    model(x, y)
+    assert not any(table.waiting for table in model.ngrams.values()), "forward alone"
+    model(x, y).backward()
+    assert all(len(table.waiting) == 1 for table in model.ngrams.values())
+    model.zero_grad()
+    assert not any(table.waiting for table in model.ngrams.values())
+    model(x, y).backward()
+    optimizer.step(0.1, 0)
+    assert not any(table.waiting for table in model.ngrams.values())
+
+
+def test_steps_below_the_last_digit_of_bf16_add_up(small: ModuleType) -> None:
+    x = torch.full((4096,), 1.0).bfloat16()
+    for _ in range(256):
+        x = small.rounded(x.float() + 2**-11, torch.bfloat16)  # a sixteenth of its last digit
+    assert x.float().mean() == pytest.approx(1.125, abs=0.005)
+    values = torch.randn(100)
+    assert torch.equal(small.rounded(values, torch.float32), values)
+    exact = values.bfloat16()
+    assert torch.equal(small.rounded(exact.float(), torch.bfloat16), exact)

@@ -15,7 +15,7 @@ from research_loop.lab import Lab, open_lab
 from research_loop.ledger import Ledger
 from research_loop.loop import Limits, ensure_baseline, run_loop
 from research_loop.proposers.search import SearchProposer
-from research_loop.records import Experiment, History, Proposal, Run
+from research_loop.records import Experiment, History, Proposal, Result, Run, Score
 from research_loop.runners.local import LocalRunner
 from research_loop.session import BASE_SEED, Session
 from research_loop.testing.labs import make_quick_lab
@@ -96,7 +96,11 @@ def test_a_second_look_is_for_every_score_that_speaks_for_a_models_code_and_for_
         baseline = ensure_baseline(session)
         assert baseline is not None and baseline.score is not None
         looks = Judge(noisy, session.ledger, session.repository).look_below
-        assert looks(baseline) == -math.inf, "its first run had one"
+        assert looks(baseline) == math.inf, "never confirmed"
+        scores = (Score(1.0, "confirmed"), Score(1.0, "challenged"))
+        runs = tuple(Run(0, k, 42, 0.0, result=Result("scored", score=score)) for k, score in enumerate(scores))
+        assert looks(replace(baseline, runs=runs)) == -math.inf, "its first run had one"
+        assert looks(replace(baseline, runs=runs[1:])) == math.inf
         user = Experiment(-1, "", "", "", "user", 0, baseline.commit, "key", 0.0)
         assert looks(user) == looks(replace(user, runs=baseline.runs)) == baseline.score.value
         ours = replace(user, proposer="search")

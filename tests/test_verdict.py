@@ -296,8 +296,17 @@ def test_what_would_be_kept_without_a_second_look_gets_one() -> None:
 def test_only_what_takes_much_more_than_usual_holds_a_run_up(
     waited: float | None, braked: float | None, word: str
 ) -> None:
-    usual = replace(scored(1.0), waited_share=0.2, braked_share=0.0)
-    said = slowed(replace(scored(1.1), waited_share=waited, braked_share=braked), usual, "val_bpb")
+    usual = [replace(scored(1.0), waited_share=share, braked_share=0.0) for share in (0.9, 0.2, 0.1)]
+    said = slowed(replace(scored(1.1), waited_share=waited, braked_share=braked), usual, "val_bpb", ours=True)
     assert (word in said and "1.100000 does not count" in said) if word else said == ""
-    assert slowed(replace(scored(1.1), waited_share=0.9), None, "val_bpb") == ""
-    assert slowed(replace(scored(1.1), waited_share=0.9), scored(1.0), "val_bpb") == "", "not measured then"
+
+
+def test_runs_that_were_ended_for_being_slow_count_as_held_up_and_a_models_own_crowd_does_not() -> None:
+    usual = [replace(scored(1.0), waited_share=0.0, braked_share=0.0)]
+    for ended in (Result("cut", "curve"), Result("crash", "timeout"), scored(1.1)):
+        busy, hot = replace(ended, waited_share=0.9), replace(ended, braked_share=0.9)
+        assert slowed(busy, usual, "val_bpb", ours=True) and slowed(hot, usual, "val_bpb", ours=False)
+        assert slowed(busy, usual, "val_bpb", ours=False) == ""
+        assert slowed(busy, [], "val_bpb", ours=True) == slowed(busy, [scored(1.0)], "val_bpb", ours=True) == ""
+    for ended in (Result("rejected", "rejected:loss"), Result("crash", "oom"), Result("stopped")):
+        assert slowed(replace(ended, waited_share=0.9), usual, "val_bpb", ours=True) == ""

@@ -130,7 +130,7 @@ class Examination:
             return Marks(rejected=check, detail=fact)
         marks = Marks(*self._scores())
         found = self._look(challenge.first_look())
-        if found or marks.value is None or marks.value >= self.exam.look_below:
+        if found or marks.value is None or marks.value > self.exam.look_below:
             return replace(marks, **(found or {"verified": "challenged"}))
         return replace(marks, **self._second_look(marks))
 

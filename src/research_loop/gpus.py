@@ -12,8 +12,7 @@ import pynvml
 INFORMATION = Path("/proc/driver/nvidia/gpus")
 """A folder a GPU, named by its place on the bus, with the driver's facts in `information`."""
 BRAKES = (
-    pynvml.nvmlClocksEventReasonHwSlowdown
-    | pynvml.nvmlClocksEventReasonSwThermalSlowdown
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown
     | pynvml.nvmlClocksEventReasonHwThermalSlowdown
     | pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown
 )
@@ -44,8 +43,8 @@ def _facts(path: Path) -> dict[str, str]:
 class Brakes:
     """Whether the driver holds the clocks of GPU `number` back, for heat or for its power supply.
 
-    Its own power limit does not count: what draws more power is slowed by it, which is the code's doing. NVML,
-    nvmlClocksEventReasons.
+    Its own power limit does not count: what draws more power is slowed by it, which is the code's doing. Nor does
+    HwSlowdown, which stands for either. NVML, nvmlClocksEventReasons.
     """
 
     def __init__(self, number: int) -> None:

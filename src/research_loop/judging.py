@@ -12,7 +12,7 @@ from research_loop.errors import ProposalError
 from research_loop.history import Repository
 from research_loop.lab import Lab
 from research_loop.ledger import Ledger, now
-from research_loop.records import Experiment, Files, History, Job, Pace, Result, Verdict
+from research_loop.records import Experiment, Files, History, Job, Pace, Result, Run, Verdict
 from research_loop.verdict import Again, Rules
 
 CHAMPION_EVERY = 25
@@ -42,10 +42,12 @@ class Judge:
     def heed(self, n: int, result: Result) -> Result:
         """The result of a run of experiment `n`, without its score where the run was held up and can be run again."""
         history, experiment = self._ledger.history, self._ledger.experiment(n)
-        known = (history.champion or experiment).scored
-        fact = verdict.slowed(result, known[-1] if known else None, self._lab.config.metric)
-        times = sum(run.result is not None and run.result.outcome == "slowed" for run in experiment.runs)
-        if not fact or times >= verdict.MOST_SLOWED or self._lab.config.noise != "measured":
+        ours = history.ours(experiment.proposer, experiment.parent)
+        fact = verdict.slowed(result, (history.champion or experiment).scored, self._lab.config.metric, ours)
+        outcomes = [run.result.outcome for run in experiment.runs if run.result]
+        if not fact or outcomes[-verdict.MOST_SLOWED :] == ["slowed"] * verdict.MOST_SLOWED:
+            return result
+        if self._lab.config.noise != "measured":
             return result
         return replace(result, outcome="slowed", reason="slowed", detail=fact, score=None, held_nats=b"")
 
@@ -55,7 +57,7 @@ class Judge:
         return replace(job, pace=self.pace(experiment), exam=exam)
 
     def look_below(self, experiment: Experiment) -> float:
-        """A score of its next run below this gets a second look.
+        """A score of its next run that is not above this gets a second look.
 
         Code that a model may have written gets it for every score that speaks for it. Other code does not cheat: it
         gets one with the run that decides, and a baseline with its first.
@@ -63,12 +65,13 @@ class Judge:
         history = self._ledger.history
         champion = history.champion
         ours = history.ours(experiment.proposer, experiment.parent)
+        confirmed = experiment.score is not None and experiment.score.verified == "confirmed"
         if champion is None or champion.score is None:
-            return -math.inf if ours and experiment.scores else math.inf
+            return -math.inf if ours and confirmed else math.inf
         if not ours or self._lab.config.noise != "measured":
             return champion.score.value
         if experiment.verdict is not None:
-            return -math.inf
+            return -math.inf if confirmed else math.inf
         sigma = noise.measure_sigma(history.experiments, self._lab.config.budget_seconds)
         assert sigma is not None
         shorter = self._lines(experiment) < self._lines(champion)
@@ -118,11 +121,15 @@ def runs_since_champion(history: History, began: float = 0.0) -> float:
     champion = history.champion
     if champion is None or not champion.runs:
         return 0
-    last = champion.runs[-1].started_at
+    last = max((run.started_at for run in champion.runs if not _slowed(run)), default=-math.inf)
     if last < began:
         return math.inf
     runs = (run for e in history.experiments[champion.n :] if e is not champion for run in e.runs)
     return sum(run.started_at > last and run.result is not None and run.result.score is not None for run in runs)
+
+
+def _slowed(run: Run) -> bool:
+    return run.result is not None and run.result.outcome == "slowed"
 
 
 def changed_constants(before: Files, after: Files) -> set[str] | None:

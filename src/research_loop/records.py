@@ -289,7 +289,7 @@ class Rival:
 class Exam:
     """What a run is asked; none of it is within its reach. `seed` chooses places and other futures.
 
-    A score below `look_below` gets a second look, at the `held` rows too.
+    A score of `look_below` or less gets a second look, at the `held` rows too.
     `held_seed` chooses the places there, and stays the same, so that runs compare place by place: with the rival and
     with the `baseline`, or small false gains could follow upon each other.
     """

@@ -111,7 +111,7 @@ class Session:
             while self.runner.running:
                 for job, result in self.runner.wait(timeout=1.0):
                     if job.k < len(self.ledger.experiment(job.n).runs):  # not where recording its start failed
-                        self.ledger.finish_run(job.n, job.k, result)
+                        self.ledger.finish_run(job.n, job.k, self._judge.heed(job.n, self._believed(result)))
 
     @property
     def history(self) -> History:

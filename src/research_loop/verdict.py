@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -234,18 +235,22 @@ def revise(champion: Experiment, before: Experiment, rules: Rules, decided_at: f
     return Verdict("discard", "revised", f"run again, it is no better after all: {fact} ({runs})", decided_at)
 
 
-def slowed(result: Result, usual: Result | None, metric: str) -> str:
-    """What held a run up, other than its code, beside a `usual` run; empty where that was not much, or not measured."""
-    if result.score is None or usual is None:
+def slowed(result: Result, usual: Sequence[Result], metric: str, ours: bool) -> str:
+    """What held a run up, other than its code, beside `usual` runs; empty where that was not much, or not measured.
+
+    Code that is not `ours` could make others of its own processes, so that only its GPU's state speaks for it.
+    """
+    ended = result.outcome if result.score is None else f"{metric} {result.score.value:.6f}"
+    if result.outcome not in ("scored", "cut") and result.reason != "timeout":
         return ""
-    held = [
-        (result.waited_share, usual.waited_share, "its threads waited for other programs"),
-        (result.braked_share, usual.braked_share, "heat or the power supply held its GPU back"),
-    ]
-    for share, common, what in held:
+    held = [("braked_share", "heat or the power supply held its GPU back")]
+    held += [("waited_share", "its threads waited for other programs")] if ours else []
+    for name, what in held:
+        share, known = getattr(result, name), [getattr(other, name) for other in usual]
+        common = statistics.median(measured) if (measured := [value for value in known if value is not None]) else None
         if share is not None and common is not None and share > common + SLOWED:
             fact = f"{what} for {100 * share:.0f} % of the time, {100 * common:.0f} % is usual"
-            return f"{metric} {result.score.value:.6f} does not count: {fact}"
+            return f"{ended} does not count: {fact}"
     return ""
 
 

@@ -281,7 +281,8 @@ class _Active:
         self._peak_mb = max(self._peak_mb, held / 2**20)
         if memory.look().ends(held / 2**20, self._memory):
             self.stop("memory")
-        if self._log.startup_seconds is not None:
+        examined = self._examiner is not None and self._examiner.committed.is_set()
+        if self._log.startup_seconds is not None and not examined:
             self._strain.sample(process.pid for process in self._seen)
 
     def _sweep(self) -> None:

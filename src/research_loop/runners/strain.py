@@ -13,8 +13,6 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import psutil
-
 from research_loop.gpus import Brakes
 
 NANOSECONDS = 1e9
@@ -35,8 +33,9 @@ class Strain:
         for pid in pids:
             self._threads.update(_threads(pid))
         ran, waited = (sum(times[i] for times in self._threads.values()) for i in (0, 1))
-        self._now = (ran, waited, *_machine())
-        self._began = self._began or self._now
+        if (machine := _machine()) is not None:
+            self._now = (ran, waited, *machine)
+            self._began = self._began or self._now
         if self._brakes is not None and (on := self._brakes.on()) is not None:
             self._braked.append(on)
 
@@ -66,14 +65,19 @@ def _threads(pid: int) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _machine() -> tuple[float, float]:
-    """Seconds since it started that the cores which we may use were busy, in sum, and that the machine's host took.
+def _machine() -> tuple[float, float] | None:
+    """Seconds since it started that the cores which we may use were busy, in sum, and that the machine's host took;
+    None where the system does not say.
 
     Without the harness's own: what a run prints keeps that busy.
     """
-    cores = psutil.cpu_times(percpu=True)
-    if hasattr(os, "sched_getaffinity"):
-        cores = [cores[number] for number in os.sched_getaffinity(0) if number < len(cores)]
-    named = ("user", "nice", "system", "irq", "softirq")
-    busy = sum(getattr(core, name, 0.0) for core in cores for name in named)
-    return busy - time.process_time(), sum(getattr(core, "steal", 0.0) for core in cores)
+    try:
+        cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+        lines = [line.split() for line in Path("/proc/stat").read_text().splitlines() if line.split()[0] in cores]
+    except (OSError, AttributeError, IndexError):
+        return None
+    if len(lines) < len(cores) or any(len(line) < 9 for line in lines):
+        return None  # a container's own idea of the file
+    busy = sum(int(line[i]) for line in lines for i in (1, 2, 3, 6, 7))  # user, nice, system, interrupts hard and soft
+    ticks = os.sysconf("SC_CLK_TCK")
+    return busy / ticks - time.process_time(), sum(int(line[8]) for line in lines) / ticks

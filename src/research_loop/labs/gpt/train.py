@@ -201,9 +201,9 @@ class NgramTable(nn.Module):
         draw = random.Random(name)
         self.factors = [draw.randrange(1, HASH_PRIME) for _ in range(2)]
         # a spare row takes the updates that are no row's
-        self.register_buffer("weight", torch.zeros(2 * rows + 1, width // 2, dtype=DTYPE), persistent=False)
-        self.register_buffer("squares", torch.zeros(2 * rows + 1), persistent=False)
-        self.waiting = []
+        self.register_buffer("weight", torch.zeros(2 * rows + 1, width // 2, dtype=DTYPE))
+        self.register_buffer("squares", torch.zeros(2 * rows + 1))
+        self.waiting = []  # (index, gradient) of the backward passes since the last step
 
     def index(self, idx):
         """int64 [B, T, 2]: rows of each place's n-gram. Before a row's start stands token 0."""
@@ -216,17 +216,16 @@ class NgramTable(nn.Module):
     def forward(self, idx):
         index = self.index(idx)
         rows = self.weight[index].flatten(-2).requires_grad_()
-        if torch.is_grad_enabled():
-            self.waiting.append((index, rows))
+        rows.register_hook(lambda grad: self.waiting.append((index, grad)))
         return rows
 
     @torch.no_grad()
     def update(self, lr):
-        """One step along the gradients of all lookups since the last one."""
-        index = torch.cat([index.flatten() for index, _ in self.waiting])
-        grads = torch.cat([rows.grad.view(-1, self.weight.size(1)) for _, rows in self.waiting])
-        self.waiting.clear()
-        ngram_step(self.weight, self.squares, index, grads, dial(lr))
+        """One step along the gradients of all backward passes since zero_grad."""
+        if self.waiting:
+            index = torch.cat([index.flatten() for index, _ in self.waiting])
+            grads = torch.cat([grad.view(-1, self.weight.size(1)) for _, grad in self.waiting])
+            ngram_step(self.weight, self.squares, index, grads, dial(lr))
 
 
 @compiled
@@ -239,7 +238,16 @@ def ngram_step(weight, squares, index, grads, lr):
     square = squares[row] + total.square().mean(1)
     squares.index_put_((row,), square)
     step = lr * total * square.clamp_min(1e-20).rsqrt()[:, None]
-    weight.index_put_((row,), (weight[row].float() - step).to(weight.dtype))
+    weight.index_put_((row,), rounded(weight[row].float() - step, weight.dtype))
+
+
+def rounded(x, dtype):
+    """float32 x in `dtype`; bf16 is rounded up or down by chance, so that steps below its last digit add up all the
+    same (arXiv 2010.06192)."""
+    if dtype != torch.bfloat16:
+        return x.to(dtype)
+    noise = torch.randint_like(x, 2**16, dtype=torch.int32)
+    return ((x.view(torch.int32) + noise) & -(2**16)).view(torch.float32).to(dtype)
 
 
 class GPT(nn.Module):
@@ -261,7 +269,6 @@ class GPT(nn.Module):
         self.x0_lambdas = nn.Parameter(torch.full((DEPTH,), float(X0_INIT)))
         self.init_weights(width)
         self.to(DEVICE)
-        self.compiled_nats = compiled(self.nats)
         self.cos_sin = rotary_tables(MAX_SEQ_LEN, HEAD_DIM, DEVICE)
         for window in set(self.windows) - {MAX_SEQ_LEN} if CUDA else ():
             block_mask(MAX_SEQ_LEN, window)
@@ -288,7 +295,7 @@ class GPT(nn.Module):
             return self.logits(idx, ngrams)
         training = torch.is_grad_enabled()
         with torch.enable_grad():  # also where nobody wants it: one compiled graph for training and evaluation
-            nats = self.compiled_nats(idx, targets, ngrams)
+            nats = self.nats(idx, targets, ngrams)
         nats = nats if training else nats.detach()
         return nats if reduction == "none" else nats.mean()
 
@@ -306,10 +313,16 @@ class GPT(nn.Module):
         logits = SOFTCAP * torch.tanh(logits / SOFTCAP)
         return logits
 
+    @compiled
     def nats(self, idx, targets, ngrams):
         """float32 [B * T]."""
         logits = self.logits(idx, ngrams)
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+
+    def zero_grad(self, set_to_none=True):
+        super().zero_grad(set_to_none)
+        for table in self.ngrams.values():
+            table.waiting.clear()
 
     def flops_per_token(self):
         """Six a matrix weight, and attention as if every query saw its whole window (upstream's count)."""
