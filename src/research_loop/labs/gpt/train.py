@@ -200,8 +200,8 @@ class NgramTable(nn.Module):
         self.n, self.rows, self.vocab_size = n, rows, vocab_size
         draw = random.Random(name)
         self.factors = [draw.randrange(1, HASH_PRIME) for _ in range(2)]
-        # a spare row takes the updates that are no row's
-        self.register_buffer("weight", torch.zeros(2 * rows + 1, width // 2, dtype=DTYPE))
+        # a spare row takes the updates that are no row's; half the bytes where memory is dear
+        self.register_buffer("weight", torch.zeros(2 * rows + 1, width // 2, dtype=DTYPE if CUDA else torch.float32))
         self.register_buffer("squares", torch.zeros(2 * rows + 1))
         self.waiting = []  # (index, gradient) of the backward passes since the last step
 
@@ -215,7 +215,7 @@ class NgramTable(nn.Module):
 
     def forward(self, idx):
         index = self.index(idx)
-        rows = self.weight[index].flatten(-2).requires_grad_()
+        rows = self.weight[index].flatten(-2).to(DTYPE).requires_grad_()
         rows.register_hook(lambda grad: self.waiting.append((index, grad)))
         return rows
 
