@@ -9,7 +9,7 @@ import pytest
 
 from research_loop import edits
 from research_loop.errors import ConfigError, LabError, ProposalError
-from research_loop.lab import Wish, make_gpt_lab, open_lab, profiles
+from research_loop.lab import Machine, Wish, fitting, make_gpt_lab, open_lab, profiles
 from research_loop.testing.labs import git
 
 
@@ -29,6 +29,35 @@ def test_a_profile_sets_the_constants_of_both_files(tmp_path: Path, profile: dic
     rows = int(train["DEVICE_BATCH_SIZE"]) * int(prepare["MAX_SEQ_LEN"])
     assert int(train["TOTAL_BATCH_SIZE"]) % rows == 0
     assert lab.config.budget_seconds == prepare["TIME_BUDGET"]
+
+
+@pytest.mark.parametrize(
+    ("memory_gb", "tflops", "name"),
+    [
+        (139.8, 700, "gpu-141gb"),
+        (79.2, 680, "gpu-80gb"),
+        (79.2, 190, "gpu-48gb"),  # an A100: the memory of the larger, half of its speed
+        (44.4, 120, "gpu-48gb"),
+        (23.6, 65, "gpu-24gb"),
+        (22.0, 12, "gpu-8gb"),  # much memory, and an old chip
+        (15.8, 45, "gpu-16gb"),
+        (11.6, 25, "gpu-12gb"),
+        (7.6, 22, "gpu-8gb"),
+        (14.6, 4, "gpu-small"),  # multiplies no bf16
+        (3.9, 3, "gpu-small"),
+    ],
+)
+def test_a_gpu_gets_what_its_memory_and_its_speed_can_do(memory_gb: float, tflops: float, name: str) -> None:
+    profile = fitting(Machine("cuda", memory_gb, "GPU", tflops))
+    assert profile["name"] == name
+    train, prepare = profile["train"], profile["prepare"]
+    tokens = train["DEVICE_BATCH_SIZE"] * prepare["MAX_SEQ_LEN"]
+    needed = tokens * (29 * 64 * train["DEPTH"] ** 2 + 50_000) / 2**30  # what 128 rows took on an H100: 45 GB
+    assert needed < 0.75 * memory_gb
+
+
+def test_without_a_gpu_the_device_decides() -> None:
+    assert [fitting(Machine(device, 0.0, "", 0.0))["name"] for device in ("cpu", "mps")] == ["cpu", "mps"]
 
 
 def test_a_new_lab_is_a_clean_repository_of_its_own(tmp_path: Path) -> None:

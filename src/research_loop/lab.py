@@ -88,18 +88,30 @@ def repository_of(lab: Lab) -> Repository:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What trains: "cuda", "mps" or "cpu", with the memory of the first accelerator."""
+    """What trains: "cuda", "mps" or "cpu"; of the first GPU its memory, and the 10^12 operations a second of a large
+    product on it."""
 
     device: str
     memory_gb: float
     name: str
+    tflops: float = 0.0
 
 
 PROBE = """
-import json, torch
+import json, time, torch
+def reached(dtype, n=4096, times=20):
+    x = torch.randn(n, n, device="cuda", dtype=dtype)
+    for count in (times // 4, times):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(count):
+            x @ x
+        torch.cuda.synchronize()
+    return 2 * n**3 * times / (time.perf_counter() - start) / 1e12
 if torch.cuda.is_available():
     p = torch.cuda.get_device_properties(0)
-    found = ["cuda", p.total_memory / 2**30, p.name]
+    speed = reached(torch.bfloat16 if p.major >= 8 else torch.float32)
+    found = ["cuda", p.total_memory / 2**30, p.name, speed]
 elif torch.backends.mps.is_available():
     found = ["mps", 0.0, "Apple GPU"]
 else:
@@ -122,12 +134,22 @@ def profiles() -> list[dict[str, Any]]:
     return list(tomllib.loads(text)["profile"])
 
 
+def fitting(machine: Machine) -> dict[str, Any]:
+    """The first profile of a machine's device, memory and speed; a GPU that something else keeps busy is a slow one."""
+    return next(
+        profile
+        for profile in profiles()
+        if profile["device"] == machine.device
+        and profile["memory_gb"] <= machine.memory_gb
+        and profile["tflops"] <= machine.tflops
+    )
+
+
 def choose_profile(name: str | None = None) -> dict[str, Any]:
-    """The named profile, or the first that fits this machine. Raises ConfigError for an unknown name."""
+    """The named profile, or the one that fits this machine. Raises ConfigError for an unknown name."""
     known = profiles()
     if name is None:
-        machine = probe_machine()
-        return next(p for p in known if p["device"] == machine.device and p["memory_gb"] <= machine.memory_gb)
+        return fitting(probe_machine())
     found = [p for p in known if p["name"] == name]
     if not found:
         raise ConfigError(f"--profile {name}: there is none; known are {', '.join(p['name'] for p in known)}")

@@ -67,10 +67,12 @@ def wish_of(
 
 
 def make(root: Path, wish: Wish) -> None:
-    from research_loop.lab import make_gpt_lab
+    from research_loop.lab import choose_profile, make_gpt_lab
 
     made = make_gpt_lab(root, wish)
-    facts = f"data {plain(made.config.source or 'none')}, {made.config.budget_seconds:g} s a run"
+    measured = "" if choose_profile(made.config.profile)["measured"] else " (not measured)"
+    facts = f"profile {made.config.profile}{measured}, data {plain(made.config.source or 'none')}"
+    facts += f", {made.config.budget_seconds:g} s a run"
     print(f"{plain(str(made.root))}: a new lab, {facts}; see its program.md")
 
 
