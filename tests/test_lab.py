@@ -97,6 +97,9 @@ def test_the_users_own_train_py_is_taken_byte_for_byte(tmp_path: Path) -> None:
     mine.write_text("DEPTH = = 3")
     with pytest.raises(ProposalError, match=r"mine\.py:1"):
         make_gpt_lab(tmp_path / "other", Wish(profile="cpu", train=mine))
+    with pytest.raises(LabError, match="no Python file"):
+        make_gpt_lab(tmp_path / "other", Wish(profile="cpu", train=mine.rename(tmp_path / "README.md")))
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("wish", [Wish(profile="cpu", source="nowhere"), Wish(profile="cpu", source="")])

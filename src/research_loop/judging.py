@@ -45,11 +45,11 @@ class Judge:
         ours = history.ours(experiment.proposer, experiment.parent)
         fact = verdict.slowed(result, (history.champion or experiment).scored, self._lab.config.metric, ours)
         outcomes = [run.result.outcome for run in experiment.runs if run.result]
-        if not fact or outcomes[-verdict.MOST_SLOWED :] == ["slowed"] * verdict.MOST_SLOWED:
+        stays_so = outcomes[-verdict.MOST_SLOWED :] == ["slowed"] * verdict.MOST_SLOWED
+        if not fact or stays_so or self._lab.config.noise != "measured":
             return result
-        if self._lab.config.noise != "measured":
-            return result
-        return replace(result, outcome="slowed", reason="slowed", detail=fact, score=None, held_nats=b"")
+        emptied = replace(result, score=None, held_nats=b"", hopeless_at=None)
+        return replace(emptied, outcome="slowed", reason="slowed", detail=fact)
 
     def against(self, job: Job, experiment: Experiment) -> Job:
         """The job of its next run with what that is held against."""

@@ -275,6 +275,8 @@ def _users_file(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise LabError(f"{path}: cannot be read ({error.strerror}): name your train.py after --train") from error
+    if path.suffix != ".py":
+        raise LabError(f"{path}: is no Python file (.py): name your train.py after --train")
     edits.check({path.name: data})
     return data
 

@@ -287,9 +287,8 @@ RECIPES: Final[tuple[Recipe, ...]] = (
             ),
             (
                 'return F.cross_entropy(_f, _t, reduction="none")',
-                'nats = F.cross_entropy({f}, {t}, reduction="none")\n'
                 "pull = 1e-4 * logits.logsumexp(-1).square().flatten()\n"
-                "return nats + (pull - pull.detach())",
+                'return F.cross_entropy({f}, {t}, reduction="none") + (pull - pull.detach())',
             ),
         ),
         needs=r'reduction="mean"\):',
@@ -352,8 +351,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     ),
     Recipe(
         "Schedule: linear warm-down -> cosine",
-        "Flat where it starts and where it ends (SGDR, arXiv 1608.03983): more time at high rates first, and a "
-        "gentle landing.",
+        "Flat at both ends (SGDR, arXiv 1608.03983): more time at high rates first, and a gentle landing.",
         "Steeper in the middle; linear was the better one in arXiv 2502.15938.",
         _warm_down("0.5 - 0.5 * math.cos(math.pi * ({n} / WARMDOWN_RATIO))"),
     ),
