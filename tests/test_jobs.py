@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from research_loop import jobs
+from research_loop import bytecode, jobs
 from research_loop.errors import SandboxError
 from research_loop.lab import open_lab
 from research_loop.loop import ensure_baseline
@@ -71,3 +72,24 @@ def test_code_is_ours_until_somebody_else_had_a_hand_in_it(session: Session) -> 
     theirs = replace(history.experiments[0], n=1, parent=0, proposer="claude")
     longer = replace(history, experiments=(*history.experiments, theirs))
     assert longer.ours("search", 0) and not longer.ours("search", 1)
+
+
+def test_a_contained_run_reads_modules_that_were_compiled_for_the_lab(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bytecode, "IMPORTS", "import colorsys")
+    monkeypatch.setattr(bytecode, "lies_compiled", lambda module: False)
+    session.jobs.compile_packages()
+    place = bytecode.folder(session.lab.state)
+    assert place is not None
+    ask = "import colorsys, os, sys; print(sys.pycache_prefix, os.stat(colorsys.__cached__).st_size)"
+    job = session.jobs.dry({}, session.history.experiments[0].commit, ("python", "-c", ask), 10.0)
+    done = subprocess.run(job.command, env=job.environment, cwd=job.folder, capture_output=True, text=True)
+    session.jobs.clear_dry()
+    compiled = next(place.rglob("colorsys*.pyc"))
+    assert done.stdout.split() == [str(place), str(compiled.stat().st_size)], done.stderr
+    refused = f"open({str(compiled)!r}, 'ab')"
+    job = session.jobs.dry({}, session.history.experiments[0].commit, ("python", "-c", refused), 10.0)
+    done = subprocess.run(job.command, env=job.environment, cwd=job.folder, capture_output=True, text=True)
+    session.jobs.clear_dry()
+    assert "Read-only file system" in done.stderr

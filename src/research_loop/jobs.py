@@ -7,9 +7,10 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from research_loop import sandbox
+from research_loop import bytecode, sandbox
 from research_loop.errors import LabError, SandboxError
 from research_loop.exam import set_exam, show_training_data
 from research_loop.files import remove_tree, size_mb
@@ -67,7 +68,7 @@ class JobMaker:
         # a second run is that of a code which may be the next champion, and what is made of it has mostly its shapes
         fills = ours and not audit and len(experiment.scored) == (0 if experiment.parent is None else 1)
         spec = self._spec(work, shown, fills, anew=experiment.parent is None)
-        command, environment = self._backend.wrap((python, *config.command[1:]), spec, environment)
+        command, environment = self._contained((python, *config.command[1:]), spec, environment)
         seconds = config.budget_seconds, config.limit_seconds
         return Job(n, k, command, work, log, environment, config.metric, config.memory, *seconds, exam)
 
@@ -79,9 +80,14 @@ class JobMaker:
         spec = sandbox.Spec(work, self._shown(work))
         environment = {**self._environment(f"{DRY}.0", 0), "CUDA_VISIBLE_DEVICES": ""}
         python = sys.executable if command[0] == "python" else command[0]
-        command, environment = self._backend.wrap((python, *command[1:]), spec, environment)
+        command, environment = self._contained((python, *command[1:]), spec, environment)
         log = self._folder / f"{DRY}.0.log"
         return Job(DRY, 0, command, work, log, environment, config.metric, config.memory, seconds, seconds)
+
+    def compile_packages(self) -> None:
+        """Once a lab, for all its contained runs."""
+        if self.contained:
+            bytecode.fill(self._lab.state, first_gpu() is not None, self._note)
 
     def clear_dry(self) -> None:
         """Removes what `dry` made, whole or not."""
@@ -103,6 +109,14 @@ class JobMaker:
         except OSError as error:
             part.unlink(missing_ok=True)
             self._note(f"run.log: not written ({error.strerror}); the log is {job.log}")
+
+    def _contained(self, command: tuple[str, ...], spec: sandbox.Spec, given: dict[str, str]) -> sandbox.Started:
+        """The argv and environment of a run; where packages lie uncompiled, with what was compiled for it."""
+        compiled = bytecode.folder(self._lab.state) if self.contained else None
+        if compiled is None:
+            return self._backend.wrap(command, spec, given)
+        argv, environment = self._backend.wrap(command, replace(spec, readable=(*spec.readable, compiled)), given)
+        return argv, {**environment, "PYTHONPYCACHEPREFIX": str(compiled)}
 
     def _spec(self, work: Path, shown: tuple[Path, ...], fill: bool, anew: bool) -> sandbox.Spec:
         """With a GPU, what the user's own code and the search's edits of it compile is offered to every later run."""

@@ -86,6 +86,7 @@ def prepare(session: Session) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     session.check_pins()
+    session.jobs.compile_packages()
     if counts is not None:
         session.note(compare_counts(counts))
 
