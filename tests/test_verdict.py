@@ -168,10 +168,10 @@ def test_the_champion_is_run_again_once_the_candidate_has_as_many_runs() -> None
     assert words(judged(0.9975, champion=gone)) == ("again", "candidate")
 
 
-def test_nothing_is_run_more_than_five_times() -> None:
+def test_nothing_is_run_more_than_eight_times() -> None:
     champion = experiment(0, *[scored(1.0)] * 9, kept=True)
-    assert words(judged(*[0.9983] * 4, champion=champion)) == ("again", "candidate")
-    assert words(judged(*[0.9983] * 5, champion=champion)) == ("discard", "noise")
+    assert words(judged(*[0.9985] * 7, champion=champion)) == ("again", "candidate")
+    assert words(judged(*[0.9985] * 8, champion=champion)) == ("discard", "noise")
 
 
 def test_shorter_code_is_kept_when_two_runs_of_it_are_no_worse() -> None:

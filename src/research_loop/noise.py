@@ -26,8 +26,8 @@ KEEP = 0.001
 """Kept where chance does as well as this seldom, after any run but the first."""
 KEEP_RUNS = 2
 """A code may vary more than what sigma was measured on; its own runs say so."""
-DROP = (0.1, 0.04, 0.015, 0.005)
-"""Given up where chance does as well as this often, after one run, two, three and four."""
+DROP = (0.13, 0.06, 0.035, 0.02, 0.012, 0.007, 0.004)
+"""Given up where chance does as well as this often, after one run, two and so on."""
 MOST_RUNS = len(DROP) + 1
 
 PRIOR_SHARE_SECONDS = 0.13
