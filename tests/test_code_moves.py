@@ -21,6 +21,7 @@ OURS = (ROOT / "src" / "research_loop" / "labs" / "gpt" / "train.py").read_text(
 STOCK = (ROOT / "benchmarks" / "stock_train.py").read_text()
 NAMES = [recipe.name for recipe in RECIPES]
 NOT_STOCK = {"Muon: no second moment of rows"}
+NOT_OURS = {"Windows: short layers see a quarter of the context", "Adam: epsilon 1e-10 -> 1e-8"}  # ours has dials
 SMALL = {"DEPTH": 2, "HEAD_DIM": 32, "ASPECT_RATIO": 32, "DEVICE_BATCH_SIZE": 4, "TOTAL_BATCH_SIZE": 512}
 SMALL_OURS = {**SMALL, "WINDOW_PATTERN": "SL"}
 
@@ -51,7 +52,8 @@ def stock() -> dict[str, CodeMove]:
 def test_every_move_applies_to_our_script_and_nearly_every_one_to_upstreams(
     ours: dict[str, CodeMove], stock: dict[str, CodeMove]
 ) -> None:
-    assert list(ours) == NAMES and len(set(NAMES)) == len(NAMES) >= 14
+    assert list(ours) == [name for name in NAMES if name not in NOT_OURS]
+    assert len(set(NAMES)) == len(NAMES) >= 14
     assert list(stock) == [name for name in NAMES if name not in NOT_STOCK]
 
 
@@ -106,7 +108,7 @@ def test_a_file_of_another_kind_or_none_has_no_moves() -> None:
 
 def test_windows_that_no_layer_has_are_not_shortened() -> None:
     name = "Windows: short layers see a quarter of the context"
-    assert applies(name, OURS) and not applies(name, edits.replace(OURS, {"WINDOW_PATTERN": "L"}))
+    assert applies(name, STOCK) and not applies(name, edits.replace(STOCK, {"WINDOW_PATTERN": "L"}))
 
 
 def test_a_removal_whose_constant_is_used_elsewhere_is_skipped() -> None:
@@ -123,7 +125,7 @@ def loaded(source: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_OURS])
 def test_every_moved_script_of_ours_trains_and_answers(
     name: str, ours: dict[str, CodeMove], prepare: ModuleType
 ) -> None:

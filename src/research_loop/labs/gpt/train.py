@@ -8,6 +8,7 @@ karpathy/nanochat and karpathy/autoresearch; each technique names its source whe
 """
 
 import gc
+import itertools
 import math
 import os
 import random
@@ -24,16 +25,18 @@ from prepare import MAX_SEQ_LEN, TIME_BUDGET, Tokenizer, evaluate_bpb, make_data
 DEPTH = 8  # transformer blocks
 ASPECT_RATIO = 64  # width = DEPTH * ASPECT_RATIO, rounded up to whole heads
 HEAD_DIM = 128
-WINDOW_PATTERN = "SSSL"  # per layer, repeated: S attends half the context, L all of it; the last layer is L
+WINDOW_PATTERN = "SSSL"  # per layer, repeated: S attends SHORT_WINDOW tokens, L all; the last layer is L
+SHORT_WINDOW = 256
 
-TOTAL_BATCH_SIZE = 2**19  # tokens an optimizer step
-DEVICE_BATCH_SIZE = 128  # rows a forward pass: lower it when memory runs out
+TOTAL_BATCH_SIZE = 2**17  # tokens an optimizer step
+DEVICE_BATCH_SIZE = 64  # rows a forward pass: lower it when memory runs out
 EMBEDDING_LR = 0.6  # token and value embeddings (Adam)
 UNEMBEDDING_LR = 0.004  # output head (Adam)
 MATRIX_LR = 0.04  # matrices inside the blocks (Muon)
 SCALAR_LR = 0.5  # per-layer scalars (Adam)
 WEIGHT_DECAY = 0.2  # of the matrices, falling to 0 over the run
 ADAM_BETAS = (0.8, 0.95)
+ADAM_EPS = 1e-10
 WARMUP_RATIO = 0.0  # shares of the time budget
 WARMDOWN_RATIO = 0.5
 FINAL_LR_FRAC = 0.0
@@ -104,38 +107,22 @@ def rotate(x, cos, sin):
 def window_sizes():
     """Tokens each layer attends to, itself included."""
     letters = [WINDOW_PATTERN[i % len(WINDOW_PATTERN)] for i in range(DEPTH - 1)] + ["L"]
-    return [MAX_SEQ_LEN if letter == "L" else MAX_SEQ_LEN // 2 for letter in letters]
+    return [MAX_SEQ_LEN if letter == "L" else min(SHORT_WINDOW, MAX_SEQ_LEN) for letter in letters]
 
 
 def attend(q, k, v, window):
     """Causal attention over the last `window` tokens. q, k, v: [B, T, heads, head_dim]."""
+    T = q.size(1)
+    if window < T and q.is_cuda and q.dtype == torch.bfloat16:  # FlashAttention-2 (arXiv 2307.08691) knows windows
+        sides = {"window_size_left": window - 1, "window_size_right": 0}
+        return torch.ops.aten._flash_attention_forward(q, k, v, None, None, T, T, 0.0, True, False, **sides)[0]
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    T = q.size(2)
     if window >= T:
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    elif CUDA:
-        from torch.nn.attention.flex_attention import flex_attention
-
-        y = flex_attention(q, k, v, block_mask=block_mask(T, window))
     else:
         distance = torch.arange(T, device=q.device)[:, None] - torch.arange(T, device=q.device)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=(distance >= 0) & (distance < window))
     return y.transpose(1, 2)
-
-
-BLOCK_MASKS = {}
-
-
-def block_mask(T, window):
-    """flex_attention's mask of a sliding window; made before compilation, see GPT.__init__."""
-    if (T, window) not in BLOCK_MASKS:
-        from torch.nn.attention.flex_attention import create_block_mask
-
-        def visible(batch, head, q, k):
-            return (q >= k) & (q - k < window)
-
-        BLOCK_MASKS[T, window] = create_block_mask(visible, None, None, T, T, device=DEVICE)
-    return BLOCK_MASKS[T, window]
 
 
 class Attention(nn.Module):
@@ -186,35 +173,39 @@ class Block(nn.Module):
 HASH_PRIME = 2**31 - 1
 
 
-class NgramTable(nn.Module):
-    """Embeddings [B, T, width] of the last `n` tokens at each place, hashed into `rows` rows.
+class NgramTables(nn.Module):
+    """Embeddings [B, T, width] of the last `n` tokens at each place, hashed into rows; forward gives them by table.
 
-    Two hashes give half of the width each, so that two n-grams rarely share both. Trained by `update` with the rows'
-    own gradients, which costs by the tokens of a batch and not by the rows of the table; each row has the step size of
-    its own history (Adagrad, Duchi, Hazan and Singer, 2011). Hashed n-grams in the value path: Recursive's recipe for
-    karpathy/autoresearch; hash embeddings: arXiv 1709.03933.
+    sizes: {name: (n, rows)}. Two hashes give half of the width each, so that two n-grams rarely share both. Trained by
+    `update` with the rows' own gradients, which costs by the tokens of a batch and not by the rows; each row has the
+    step size of its own history (Adagrad, Duchi, Hazan and Singer, 2011). Hashed n-grams in the value path: Recursive's
+    recipe for karpathy/autoresearch; hash embeddings: arXiv 1709.03933.
     """
 
-    def __init__(self, n, rows, width, vocab_size, name):
+    def __init__(self, sizes, width, vocab_size):
         super().__init__()
-        self.n, self.rows, self.vocab_size = n, rows, vocab_size
-        draw = random.Random(name)
-        self.factors = [draw.randrange(1, HASH_PRIME) for _ in range(2)]
+        self.sizes, self.vocab_size = sizes, vocab_size
+        halves = [2 * rows for _, rows in sizes.values()]
+        self.first = dict(zip(sizes, itertools.accumulate(halves, initial=0), strict=False))  # stretches of one table
         # a spare row takes the updates that are no row's; half the bytes where memory is dear
-        self.register_buffer("weight", torch.zeros(2 * rows + 1, width // 2, dtype=DTYPE if CUDA else torch.float32))
-        self.register_buffer("squares", torch.zeros(2 * rows + 1))
-        self.waiting = []  # (index, gradient) of the backward passes since the last step
+        shape, dtype = (sum(halves) + 1, width // 2), DTYPE if CUDA else torch.float32
+        self.register_buffer("weight", torch.zeros(shape, dtype=dtype))
+        self.register_buffer("squares", torch.zeros(shape[0]))
+        self.waiting, self.steps = [], 0  # (index, gradient) of the backward passes since the last step
 
-    def index(self, idx):
+    def index(self, name, idx):
         """int64 [B, T, 2]: rows of each place's n-gram. Before a row's start stands token 0."""
-        key = idx
-        for back in range(1, self.n):
+        (n, rows), draw, key = self.sizes[name], random.Random(name), idx
+        for back in range(1, n):
             key = key * self.vocab_size + F.pad(idx, (back, 0))[:, :-back]
         key = key % HASH_PRIME
-        return torch.stack([key * a % HASH_PRIME % self.rows + i * self.rows for i, a in enumerate(self.factors)], -1)
+        hashed = [key * draw.randrange(1, HASH_PRIME) % HASH_PRIME % rows for _ in range(2)]
+        return torch.stack([self.first[name] + i * rows + h for i, h in enumerate(hashed)], -1)
 
     def forward(self, idx):
-        index = self.index(idx)
+        return {name: self.look_up(self.index(name, idx)) for name in self.sizes}
+
+    def look_up(self, index):
         rows = self.weight[index].flatten(-2).to(DTYPE).requires_grad_()
         rows.register_hook(lambda grad: self.waiting.append((index, grad)))
         return rows
@@ -225,11 +216,12 @@ class NgramTable(nn.Module):
         if self.waiting:
             index = torch.cat([index.flatten() for index, _ in self.waiting])
             grads = torch.cat([grad.view(-1, self.weight.size(1)) for _, grad in self.waiting])
-            ngram_step(self.weight, self.squares, index, grads, dial(lr))
+            step = ngram_step_fused if CUDA else ngram_step
+            step(self.weight, self.squares, index, grads, lr, self.steps)
+            self.steps += 1
 
 
-@compiled
-def ngram_step(weight, squares, index, grads, lr):
+def ngram_step(weight, squares, index, grads, lr, seed):
     """Adagrad on the rows `index` [n] of weight [rows + 1, width] with grads [n, width], in place."""
     index, order = index.sort()
     slot = torch.cat((index.new_zeros(1), (index[1:] != index[:-1]).long().cumsum(0)))  # which distinct row it is
@@ -238,16 +230,47 @@ def ngram_step(weight, squares, index, grads, lr):
     square = squares[row] + total.square().mean(1)
     squares.index_put_((row,), square)
     step = lr * total * square.clamp_min(1e-20).rsqrt()[:, None]
-    weight.index_put_((row,), rounded(weight[row].float() - step, weight.dtype))
+    weight.index_put_((row,), (weight[row].float() - step).to(weight.dtype))
 
 
-def rounded(x, dtype):
-    """float32 x in `dtype`; bf16 is rounded up or down by chance, so that steps below its last digit add up all the
-    same (arXiv 2010.06192)."""
-    if dtype != torch.bfloat16:
-        return x.to(dtype)
-    noise = torch.randint_like(x, 2**16, dtype=torch.int32)
-    return ((x.view(torch.int32) + noise) & -(2**16)).view(torch.float32).to(dtype)
+if CUDA or os.environ.get("TRITON_INTERPRET"):
+    import triton
+    import triton.language as tl
+
+    @triton.jit(do_not_specialize=["n", "seed"])
+    def ngram_kernel(weight, squares, index, order, grads, lr, n, seed, WIDTH: tl.constexpr, LANES: tl.constexpr):
+        """One program a place of the sorted index; the first of those that name one row does the row's step."""
+        first = tl.program_id(0)
+        row = tl.load(index + first)
+        if tl.load(index + first - 1, mask=first > 0, other=-1) != row:
+            lane = tl.arange(0, LANES)
+            inside = lane < WIDTH
+            total = tl.zeros((LANES,), tl.float32)
+            place = first + tl.arange(0, 16)
+            more = True
+            while more:
+                same = tl.load(index + place, mask=place < n, other=-1) == row
+                grad = grads + tl.load(order + place, mask=same, other=0)[:, None] * WIDTH + lane[None]
+                total += tl.sum(tl.load(grad, mask=same[:, None] & inside[None], other=0.0).to(tl.float32), 0)
+                more = tl.sum(same.to(tl.int32)) == 16
+                place += 16
+            square = tl.load(squares + row) + tl.sum(total * total) / WIDTH
+            tl.store(squares + row, square)
+            value = tl.load(weight + row * WIDTH + lane, mask=inside, other=0.0).to(tl.float32)
+            value -= lr * total / tl.sqrt(tl.maximum(square, 1e-20))
+            if weight.dtype.element_ty == tl.bfloat16:
+                # up or down by chance, so that steps below bf16's last digit add up all the same (arXiv 2010.06192)
+                noise = tl.randint(seed, first * LANES + lane).to(tl.uint32, bitcast=True) >> 16
+                digits = (value.to(tl.uint32, bitcast=True) + noise) >> 16 << 16
+                value = digits.to(tl.float32, bitcast=True)
+            tl.store(weight + row * WIDTH + lane, value.to(weight.dtype.element_ty), mask=inside)
+
+
+def ngram_step_fused(weight, squares, index, grads, lr, seed):
+    """ngram_step in one kernel: each gradient is read once, and only the rows that were touched are written."""
+    (index, order), width = index.sort(), weight.size(1)
+    dials = {"WIDTH": width, "LANES": triton.next_power_of_2(width), "num_warps": 2}
+    ngram_kernel[(len(index),)](weight, squares, index, order, grads, lr, len(index), seed, **dials)
 
 
 class GPT(nn.Module):
@@ -260,8 +283,8 @@ class GPT(nn.Module):
         with_values = [i for i in range(DEPTH) if i % 2 == (DEPTH - 1) % 2]  # every other layer, the last included
         self.wte = nn.Embedding(vocab_size, width)
         self.value_embeds = nn.ModuleDict({str(i): nn.Embedding(vocab_size, width) for i in with_values})
-        wanted = [(f"bigrams of {i}", 2, BIGRAM_ROWS) for i in with_values] + [("trigrams", 3, TRIGRAM_ROWS)]
-        self.ngrams = nn.ModuleDict({k: NgramTable(n, rows, width, vocab_size, k) for k, n, rows in wanted if rows})
+        wanted = {**{f"bigrams of {i}": (2, BIGRAM_ROWS) for i in with_values}, "trigrams": (3, TRIGRAM_ROWS)}
+        self.ngrams = NgramTables({name: (n, rows) for name, (n, rows) in wanted.items() if rows}, width, vocab_size)
         kinds = 1 + bool(BIGRAM_ROWS) + bool(TRIGRAM_ROWS)
         self.blocks = nn.ModuleList(Block(width, w, kinds * (i in with_values)) for i, w in enumerate(self.windows))
         self.lm_head = Linear(width, vocab_size)
@@ -270,8 +293,6 @@ class GPT(nn.Module):
         self.init_weights(width)
         self.to(DEVICE)
         self.cos_sin = rotary_tables(MAX_SEQ_LEN, HEAD_DIM, DEVICE)
-        for window in set(self.windows) - {MAX_SEQ_LEN} if CUDA else ():
-            block_mask(MAX_SEQ_LEN, window)
 
     @torch.no_grad()
     def init_weights(self, width):
@@ -286,11 +307,9 @@ class GPT(nn.Module):
                 nn.init.uniform_(matrix.weight, -bound, bound)
             for matrix in (block.attn.c_proj, block.mlp.c_proj, *block.attn.ve_gates):
                 nn.init.zeros_(matrix.weight)
-        for table in (self.wte, *self.value_embeds.values()):
-            table.to(DTYPE)
 
     def forward(self, idx, targets=None, reduction="mean"):
-        ngrams = {name: table(idx) for name, table in self.ngrams.items()}
+        ngrams = self.ngrams(idx)
         if targets is None:
             return self.logits(idx, ngrams)
         training = torch.is_grad_enabled()
@@ -302,10 +321,10 @@ class GPT(nn.Module):
     def logits(self, idx, ngrams):
         """float32 [B, T, vocab]; `ngrams` are what the tables give, by their names."""
         cos_sin = tuple(table[:, : idx.size(1)] for table in self.cos_sin)
-        x = x0 = norm(self.wte(idx))
+        x = x0 = norm(self.wte(idx).to(DTYPE))
         for i, block in enumerate(self.blocks):
             x = self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0
-            values = [self.value_embeds[str(i)](idx)] if str(i) in self.value_embeds else []
+            values = [self.value_embeds[str(i)](idx).to(DTYPE)] if str(i) in self.value_embeds else []
             if values:
                 values += [ngrams[name] for name in (f"bigrams of {i}", "trigrams") if name in ngrams]
             x = block(x, values, cos_sin)
@@ -321,8 +340,7 @@ class GPT(nn.Module):
 
     def zero_grad(self, set_to_none=True):
         super().zero_grad(set_to_none)
-        for table in self.ngrams.values():
-            table.waiting.clear()
+        self.ngrams.waiting.clear()
 
     def flops_per_token(self):
         """Six a matrix weight, and attention as if every query saw its whole window (upstream's count)."""
@@ -347,14 +365,13 @@ def dial(value):
 
 
 def orthogonalise(g):
-    """g [n, rows, cols] -> about the nearest semi-orthogonal matrices (Muon, kellerjordan.github.io/posts/muon)."""
+    """g [n, rows, cols], rows >= cols -> about the nearest matrices of orthogonal columns (Muon,
+    kellerjordan.github.io/posts/muon)."""
     x = g.to(DTYPE)
     x = x / (matrix_norm(x) * 1.02 + 1e-6)
-    wide = x.size(-2) <= x.size(-1)
     for a, b, c in POLAR_EXPRESS:
-        gram = x @ x.mT if wide else x.mT @ x
-        poly = b * gram + c * gram @ gram
-        x = a * x + (poly @ x if wide else x @ poly)
+        gram = x.mT @ x
+        x = a * x + x @ (b * gram + c * gram @ gram)
     return x
 
 
@@ -364,12 +381,12 @@ def matrix_norm(x):
 
 @compiled
 def muon_step(params, grads, momentum_buffer, second_moment, lr, momentum, decay):
-    """One step on a stack [n, rows, cols]; lr, momentum and decay are 0-d tensors, so that they do not recompile."""
+    """One step on a stack [n, rows, cols], rows >= cols; lr [n, 1, 1] and the other dials are tensors, so that no new
+    value of theirs compiles anew."""
     momentum_buffer.lerp_(grads, 1 - momentum)
     update = orthogonalise(grads.lerp(momentum_buffer, momentum)).float()
-    # Variance reduction along the longer side, the norm kept (NorMuon, arXiv 2510.05491).
-    axis = -1 if params.size(-2) >= params.size(-1) else -2
-    second_moment.lerp_(update.square().mean(axis, keepdim=True), 1 - MUON_BETA2)
+    # Variance reduction along the shorter side, the norm kept (NorMuon, arXiv 2510.05491).
+    second_moment.lerp_(update.square().mean(-1, keepdim=True), 1 - MUON_BETA2)
     scaled = update * second_moment.clamp_min(1e-10).rsqrt()
     update = scaled * (matrix_norm(update) / matrix_norm(scaled).clamp_min(1e-10))
     # Decay only where it points the way of the update (Cautious Weight Decay, arXiv 2510.12402).
@@ -377,48 +394,43 @@ def muon_step(params, grads, momentum_buffer, second_moment, lr, momentum, decay
     return params - lr * update
 
 
+def tall(matrices):
+    return [m if m.size(0) >= m.size(1) else m.mT for m in matrices]
+
+
 class Muon:
-    """Muon over matrices of one shape, stepped as one stack."""
+    """Muon over matrices of one shape, or its transpose, stepped as one stack of tall ones."""
 
     def __init__(self, params):
-        self.params = params
-        rows, cols = params[0].shape
-        self.momentum_buffer = torch.zeros(len(params), rows, cols, device=DEVICE)
-        self.second_moment = torch.zeros(len(params), *((rows, 1) if rows >= cols else (1, cols)), device=DEVICE)
-        self.scale = max(1.0, rows / cols) ** 0.5
+        self.params, shape = params, (len(params), *tall(params)[0].shape)
+        self.momentum_buffer = torch.zeros(shape, device=DEVICE)
+        self.second_moment = torch.zeros(*shape[:2], 1, device=DEVICE)
+        scales = [max(1.0, p.size(0) / p.size(1)) ** 0.5 for p in params]
+        self.scales = torch.tensor(scales, device=DEVICE)[:, None, None]
 
     @torch.no_grad()
     def step(self, lr, momentum, decay):
-        dials = (dial(value) for value in (lr * self.scale, momentum, decay))
-        params = torch.stack(self.params)
-        grads = torch.stack([p.grad for p in self.params])
+        params, grads = (torch.stack(tall(ms)) for ms in (self.params, [p.grad for p in self.params]))
+        dials = (lr * self.scales, dial(momentum), dial(decay))
         stepped = muon_step(params, grads, self.momentum_buffer, self.second_moment, *dials)
-        torch._foreach_copy_(self.params, list(stepped.unbind()))
-
-
-@compiled
-def adam_step(param, grad, first_moment, second_moment, lr, beta1, beta2, step):
-    """One Adam step (arXiv 1412.6980) in place; all but the four tensors are 0-d tensors. Moments are float32."""
-    grad = grad.float()
-    first_moment.lerp_(grad, 1 - beta1)
-    second_moment.lerp_(grad.square(), 1 - beta2)
-    size = second_moment.div(1 - beta2**step).sqrt() + 1e-10
-    param.sub_((lr / (1 - beta1**step) * first_moment / size).to(param.dtype))
+        torch._foreach_copy_(tall(self.params), list(stepped.unbind()))
 
 
 class Adam:
-    """Adam over parameters with one learning rate. Written out: torch.optim costs a CPU run 3 s of imports."""
+    """Adam (arXiv 1412.6980) over parameters with one learning rate. Not torch.optim: it costs a CPU run 3 s of
+    imports; and its fused kernel needs no compilation."""
 
     def __init__(self, params, base_lr, betas=ADAM_BETAS):
-        self.params, self.base_lr, self.betas, self.steps = params, base_lr, betas, 0
-        self.moments = [[torch.zeros_like(p, dtype=torch.float32) for _ in range(2)] for p in params]
+        self.params, self.base_lr, self.betas = params, base_lr, dict(zip(("beta1", "beta2"), betas, strict=True))
+        self.moments = [[torch.zeros_like(p) for p in params] for _ in range(2)]
+        self.steps = [torch.zeros((), device=DEVICE) for _ in params]
 
     @torch.no_grad()
     def step(self, rate):
-        self.steps += 1
-        dials = [dial(x) for x in (self.base_lr * rate, *self.betas, self.steps)]
-        for param, moments in zip(self.params, self.moments, strict=True):
-            adam_step(param, param.grad, *moments, *dials)
+        torch._foreach_add_(self.steps, 1)
+        tensors = (self.params, [p.grad for p in self.params], *self.moments, [], self.steps)
+        plain = {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
+        torch._fused_adamw_(*tensors, lr=self.base_lr * rate, eps=ADAM_EPS, **self.betas, **plain)
 
 
 class Optimizer:
@@ -428,15 +440,18 @@ class Optimizer:
         self.model = model
         scale = (model.wte.embedding_dim / 768) ** -0.5
         tables = [model.wte.weight, *(table.weight for table in model.value_embeds.values())]
+        gates = [p for name, p in model.blocks.named_parameters() if "ve_gates" in name]
         self.adams = [
             Adam([model.lm_head.weight], UNEMBEDDING_LR * scale),
             Adam(tables, EMBEDDING_LR * scale),
             Adam([model.resid_lambdas], SCALAR_LR * 0.01),
+            Adam(gates, SCALAR_LR * 0.1),
             Adam([model.x0_lambdas], SCALAR_LR, betas=(0.96, 0.95)),
         ]
         by_shape = {}
-        for p in model.blocks.parameters():
-            by_shape.setdefault(p.shape, []).append(p)
+        for name, p in model.blocks.named_parameters():
+            if "ve_gates" not in name:
+                by_shape.setdefault((max(p.shape), min(p.shape)), []).append(p)
         self.muons = [Muon(params) for params in by_shape.values()]
 
     def step(self, share, step):
@@ -445,8 +460,7 @@ class Optimizer:
         for adam in self.adams:
             adam.step(rate)
         momentum = MUON_MOMENTUM - 0.1 * max(0.0, 1 - step / 300)  # quicker to turn at first
-        for table in self.model.ngrams.values():
-            table.update(NGRAM_LR)
+        self.model.ngrams.update(NGRAM_LR)
         for muon in self.muons:
             muon.step(MATRIX_LR * rate, momentum, WEIGHT_DECAY * (1 - share))
         self.model.zero_grad(set_to_none=True)
@@ -545,7 +559,7 @@ def main():
     torch.set_float32_matmul_precision("high")
     tokenizer = Tokenizer.from_directory()
     model = GPT(tokenizer.get_vocab_size())
-    params = sum(p.numel() for p in [*model.parameters(), *(table.weight for table in model.ngrams.values())])
+    params = sum(p.numel() for p in [*model.parameters(), model.ngrams.weight])
     per_pass = DEVICE_BATCH_SIZE * MAX_SEQ_LEN
     if TOTAL_BATCH_SIZE % per_pass:
         sys.exit(f"TOTAL_BATCH_SIZE {TOTAL_BATCH_SIZE}: not a multiple of DEVICE_BATCH_SIZE * MAX_SEQ_LEN = {per_pass}")

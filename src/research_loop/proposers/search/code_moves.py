@@ -118,7 +118,6 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "arXiv 2503.19786); shorter windows are cheaper, so more tokens fit into the budget.",
         "What lies farther back must travel through the few long layers.",
         _each(
-            ("MAX_SEQ_LEN // 2", "MAX_SEQ_LEN // 4"),
             ("config.sequence_len // 2", "config.sequence_len // 4"),
             ("_s = long_window // 2", "{s} = long_window // 4"),
         ),
@@ -220,6 +219,8 @@ RECIPES: Final[tuple[Recipe, ...]] = (
                 Edit("self.ve_gates = _g", ""),
                 Edit("self.gate_channels = _c", ""),
                 Edit("(_p, _q, *block.attn.ve_gates)", "({p}, {q})"),
+                Edit("gates = _l", ""),
+                Edit("Adam(gates, _r)", ""),
             ),
             (
                 Edit("gate = 2 * torch.sigmoid(self.ve_gate(_x))", ""),
@@ -257,8 +258,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "Rows that get large updates keep them.",
         (
             (
-                Edit("axis = -1 if params.size(-2) >= params.size(-1) else -2", ""),
-                Edit("second_moment.lerp_(update.square().mean(axis, keepdim=True), _b)", ""),
+                Edit("second_moment.lerp_(update.square().mean(-1, keepdim=True), _b)", ""),
                 Edit("scaled = update * second_moment.clamp_min(_m).rsqrt()", ""),
                 Edit("update = scaled * (matrix_norm(update) / matrix_norm(scaled).clamp_min(_m))", ""),
                 Edit(
@@ -295,11 +295,9 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     ),
     Recipe(
         "Adam: epsilon 1e-10 -> 1e-8",
-        "Rows of the tables that are seen rarely have next to no second moment, and their noise gets full-size "
-        "steps; a larger epsilon damps those (1e-8 is arXiv 1412.6980's).",
+        "Rarely seen rows have next to no second moment: noise gets full-size steps; 1e-8 is arXiv 1412.6980's.",
         "Rare tokens learn more slowly.",
         _each(
-            ("_s.sqrt() + 1e-10", "{s}.sqrt() + 1e-8"),
             (
                 '{"kind": "adamw", "betas": ADAM_BETAS, "eps": 1e-10, "weight_decay": _d}',
                 '{"kind": "adamw", "betas": ADAM_BETAS, "eps": 1e-8, "weight_decay": {d}}',
@@ -308,10 +306,12 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     ),
     Recipe(
         "Embedding: not normalised",
-        "A simplification: every block normalises its input anyway, and the size of an embedding may then say how "
-        "much a token matters, as in GPT-2.",
+        "A simplification, as in GPT-2: every block normalises its input; the size may say how much a token matters.",
         "The residual stream's size varies from token to token.",
-        _each(("norm(self.wte(_i))", "self.wte({i})"), ("norm(self.transformer.wte(_i))", "self.transformer.wte({i})")),
+        _each(
+            ("norm(self.wte(_i).to(DTYPE))", "self.wte({i}).to(DTYPE)"),
+            ("norm(self.transformer.wte(_i))", "self.transformer.wte({i})"),
+        ),
     ),
     Recipe(
         "Residual stream: no embedding added back",

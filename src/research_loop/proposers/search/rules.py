@@ -91,6 +91,8 @@ def _within_limits(values: Mapping[str, Value], settled: Mapping[str, Value]) ->
         return False
     if "WINDOW_PATTERN" in settled and isinstance(pattern, str) and isinstance(depth, int) and len(pattern) > depth:
         return False  # letters beyond the last layer do nothing
+    if "SHORT_WINDOW" in settled and isinstance(pattern, str) and "S" not in pattern:
+        return False  # no layer has it
     if "ADAM_BETAS" in settled and isinstance(betas, tuple | list):
         return all(isinstance(beta, int | float) and 0 < beta < 1 for _, beta in dials.leaves(betas))
     shares = [values.get(name) for name in ("WARMUP_RATIO", "WARMDOWN_RATIO")]
