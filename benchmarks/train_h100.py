@@ -90,7 +90,8 @@ def true_flops(train: str, prepare: str) -> float:
     depth, tokens, pattern = int(values["DEPTH"]), int(values["MAX_SEQ_LEN"]), str(values["WINDOW_PATTERN"])
     width = rules.width(depth, int(values["ASPECT_RATIO"]), int(values["HEAD_DIM"]))
     letters = [pattern[i % len(pattern)] for i in range(depth - 1)] + ["L"]
-    windows = [tokens if letter == "L" else tokens // 2 for letter in letters]
+    short = min(int(values.get("SHORT_WINDOW", tokens // 2)), tokens)
+    windows = [tokens if letter == "L" else short for letter in letters]
     seen = sum((window * (window + 1) / 2 + (tokens - window) * window) / tokens for window in windows)
     return 6.0 * width * (12 * depth * width + int(values["VOCAB_SIZE"])) + 12.0 * width * seen
 

@@ -109,6 +109,10 @@ def test_adam_steps_like_torchs(train: ModuleType) -> None:
     torch.testing.assert_close(ours, theirs)
 
 
+def test_an_optimizer_has_nothing_to_do_for_parameters_that_are_not_there(train: ModuleType) -> None:
+    train.Adam([], 0.01).step(1.0)
+
+
 def test_the_schedule_follows_the_share_of_the_budget(train: ModuleType) -> None:
     train.WARMUP_RATIO, train.WARMDOWN_RATIO, train.FINAL_LR_FRAC = 0.1, 0.5, 0.2
     rates = [train.lr_multiplier(share) for share in (0.0, 0.05, 0.3, 0.5, 0.75, 1.0)]

@@ -80,7 +80,7 @@ def test_a_contained_run_reads_modules_that_were_compiled_for_the_lab(
     monkeypatch.setattr(bytecode, "IMPORTS", "import colorsys")
     monkeypatch.setattr(bytecode, "lies_compiled", lambda module: False)
     session.jobs.compile_packages()
-    place = bytecode.folder(session.lab.state)
+    place = bytecode.folder(session.lab.state, gpu=False)
     assert place is not None
     ask = "import colorsys, os, sys; print(sys.pycache_prefix, os.stat(colorsys.__cached__).st_size)"
     job = session.jobs.dry({}, session.history.experiments[0].commit, ("python", "-c", ask), 10.0)
@@ -93,3 +93,6 @@ def test_a_contained_run_reads_modules_that_were_compiled_for_the_lab(
     done = subprocess.run(job.command, env=job.environment, cwd=job.folder, capture_output=True, text=True)
     session.jobs.clear_dry()
     assert "Read-only file system" in done.stderr
+    job = session.jobs.dry({}, session.history.experiments[0].commit, ("/usr/bin/env", "python3"), 10.0)
+    session.jobs.clear_dry()
+    assert "PYTHONPYCACHEPREFIX" not in job.environment, "another Python has other modules"

@@ -76,6 +76,14 @@ def test_a_lab_below_a_project_uses_that_project_for_uv_run(tmp_path: Path) -> N
     assert not (make_gpt_lab(tmp_path / "lab", Wish(profile="cpu")).root / "pyproject.toml").exists()
 
 
+@pytest.mark.parametrize("profile", profiles(), ids=lambda p: str(p["name"]))
+def test_short_windows_are_shorter_than_the_rows_of_every_profile(profile: dict[str, object], tmp_path: Path) -> None:
+    lab = make_gpt_lab(tmp_path / "lab", Wish(profile=str(profile["name"])))
+    text = "".join((lab.root / name).read_text() for name in ("prepare.py", "train.py"))
+    window, rows = (edits.constants(text)[name].value for name in ("SHORT_WINDOW", "MAX_SEQ_LEN"))
+    assert isinstance(window, int) and isinstance(rows, int) and window < rows
+
+
 def test_a_budget_below_the_profiles_start_up_gets_a_longer_limit_than_twice_itself(tmp_path: Path) -> None:
     assert make_gpt_lab(tmp_path / "a", Wish(profile="gpu-80gb")).config.limit_seconds == 600
     assert make_gpt_lab(tmp_path / "b", Wish(profile="gpu-80gb", budget_seconds=60)).config.limit_seconds == 300

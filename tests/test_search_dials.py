@@ -180,6 +180,14 @@ def test_what_must_hold_between_constants_holds(wanted: Values, settled: Values 
     assert rules.settle(SHAPE_AND_BATCH, wanted, 2048) == settled
 
 
+@pytest.mark.parametrize(
+    ("pattern", "window", "allowed"), [("SL", 512, True), ("SL", 2048, False), ("SL", 0, False), ("L", 512, False)]
+)
+def test_a_window_must_be_some_layers_and_shorter_than_the_row(pattern: str, window: int, allowed: bool) -> None:
+    values: Values = {"WINDOW_PATTERN": pattern, "SHORT_WINDOW": 256}
+    assert (rules.settle(values, {"SHORT_WINDOW": window}, 2048) is not None) is allowed
+
+
 def test_other_heads_keep_the_width_with_another_aspect_ratio() -> None:
     values: Values = {"DEPTH": 9, "ASPECT_RATIO": 64, "HEAD_DIM": 128}
     settled = rules.settle(values, {"HEAD_DIM": 64}, None)

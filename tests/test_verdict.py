@@ -262,7 +262,10 @@ def test_a_champion_whose_newest_run_had_another_speed_is_run_once_more_before_a
 
 
 def test_a_machine_without_a_speed_of_its_own_keeps_nothing_and_ends() -> None:
-    runs = [Run(0, k, 42, 10.0 + k, result=at_speed(1.0, speed)) for k, speed in enumerate((5, 9, 7, 12, 3, 6, 14, 4))]
+    runs = [
+        Run(0, k, 42, 10.0 + k, result=at_speed(1.0, speed))
+        for k, speed in enumerate((5, 9, 7, 12, 3, 6, 14, 4, 8, 16, 2))
+    ]
     champion = replace(THREE, runs=tuple(runs))
     mine = tuple(Run(1, k, 42 + k, 10.5, result=scored(0.5)) for k in range(2))
     good = replace(experiment(1), runs=mine)
@@ -285,7 +288,7 @@ def test_what_would_be_kept_without_a_second_look_gets_one() -> None:
     assert isinstance(asked, Again) and asked.who == "candidate" and "second look" in asked.why
     kept = judge(experiment(1, looked(0.9, "challenged"), looked(0.9, "confirmed")), best, rules, sigma, 0.0)
     assert isinstance(kept, Verdict) and kept.kind == "keep"
-    never = judge(experiment(1, *(looked(0.9, "challenged") for _ in range(5))), best, rules, sigma, 0.0)
+    never = judge(experiment(1, *(looked(0.9, "challenged") for _ in range(8))), best, rules, sigma, 0.0)
     assert isinstance(never, Verdict) and (never.kind, never.reason) == ("discard", "unconfirmed")
 
 

@@ -8,9 +8,9 @@ Where that is so, what a run imports is imported once, uncontained, into a folde
 
 from __future__ import annotations
 
-import importlib.metadata
+import hashlib
 import importlib.util
-import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -28,52 +28,68 @@ COMPILES = (
 SECONDS = 300.0
 
 
-def folder(state: Path) -> Path | None:
-    """Where the lab with this state has modules of this Python and this torch; None where it has none."""
-    try:
-        place = state / "bytecode" / f"{sys.implementation.cache_tag}-torch-{importlib.metadata.version('torch')}"
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    return place if place.is_dir() else None
+def folder(state: Path, gpu: bool) -> Path | None:
+    """Where the lab with this state has modules of this installation; None where it has none, or needs none."""
+    place = _place(state, gpu)
+    return place if place and place.is_dir() else None
 
 
 def fill(state: Path, gpu: bool, say: Callable[[str], None]) -> None:
     """Makes that folder where it is missing and of use. What goes wrong is said, and costs seconds of later runs."""
-    if folder(state) or lies_compiled("torch._inductor.compile_fx" if gpu else "torch"):
+    place = _place(state, gpu)
+    if place is None or place.is_dir():
         return
     say("compiling the packages' modules, once ...")
-    started, place = time.monotonic(), state / "bytecode"
-    remove_tree(place)
-    part = place / "part"
-    trouble = compile_into(part, COMPILES if gpu else IMPORTS)
-    if part.is_dir():
-        version = importlib.metadata.version("torch")
-        part.rename(place / f"{sys.implementation.cache_tag}-torch-{version}")
-    say(f"not all compiled, runs start slower: {trouble}" if trouble else f"done in {time.monotonic() - started:.0f} s")
+    started, part = time.monotonic(), place.with_name("part")
+    remove_tree(place.parent)
+    try:
+        trouble = compile_into(part, COMPILES if gpu else IMPORTS)
+        if not trouble:
+            part.rename(place)
+    except OSError as error:
+        trouble = str(error)
+    if trouble:
+        remove_tree(part)
+    say(f"not compiled, runs start slower: {trouble}" if trouble else f"done in {time.monotonic() - started:.0f} s")
 
 
 def compile_into(place: Path, statements: str) -> str:
-    """Runs Python statements, uncontained, so that what they import lies compiled in `place`; "" or what went wrong."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    """Runs Python statements, uncontained, so that what they import lies compiled in `place`; "" or what went wrong.
+
+    Isolated (-I): nothing in the current folder is imported, which may be an agent's.
+    """
     with tempfile.TemporaryDirectory() as caches:
-        names = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
-        environment = {**kept, "PYTHONPYCACHEPREFIX": str(place), **dict.fromkeys(names, caches)}
-        command = [sys.executable, "-c", statements]
+        prefix = f"pycache_prefix={place}"
+        kept = f"import os; os.environ.update(TORCHINDUCTOR_CACHE_DIR={caches!r}, TRITON_CACHE_DIR={caches!r})\n"
+        command = [sys.executable, "-I", "-X", prefix, "-c", kept + statements]
         try:
-            done = subprocess.run(
-                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS
-            )
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
         except subprocess.TimeoutExpired:
             return f"not done in {SECONDS:.0f} s"
     return done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}" if done.returncode else ""
 
 
+def _place(state: Path, gpu: bool) -> Path | None:
+    """One for each installation: compiled modules hold the paths and times of their sources."""
+    source = _source("torch")
+    if source is None or lies_compiled("torch._inductor.compile_fx" if gpu else "torch"):
+        return None
+    facts = f"{platform.python_version()} {source} {source.stat().st_mtime_ns} {gpu}"
+    return state / "bytecode" / hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
 def lies_compiled(module: str) -> bool:
-    """Whether an installed module has its compiled form beside it, or is not installed; without importing it."""
+    """Whether an installed module has its compiled form beside it, without importing it."""
+    source = _source(module)
+    if source is None:
+        return False
+    return (source.parent / "__pycache__" / f"{source.stem}.{sys.implementation.cache_tag}.pyc").exists()
+
+
+def _source(module: str) -> Path | None:
+    """The file of an installed module; None where it is not installed."""
     package, *inner = module.split(".")
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        return True
-    source = Path(spec.origin).parent.joinpath(*inner).with_suffix(".py") if inner else Path(spec.origin)
-    beside = source.parent / "__pycache__" / f"{source.stem}.{sys.implementation.cache_tag}.pyc"
-    return beside.exists()
+        return None
+    return Path(spec.origin).parent.joinpath(*inner).with_suffix(".py") if inner else Path(spec.origin)

@@ -85,8 +85,8 @@ class JobMaker:
         return Job(DRY, 0, command, work, log, environment, config.metric, config.memory, seconds, seconds)
 
     def compile_packages(self) -> None:
-        """Once a lab, for all its contained runs."""
-        if self.contained:
+        """Once an installation and lab, for all contained runs with our Python."""
+        if self.contained and self._lab.config.command[0] == "python":
             bytecode.fill(self._lab.state, first_gpu() is not None, self._note)
 
     def clear_dry(self) -> None:
@@ -112,8 +112,8 @@ class JobMaker:
 
     def _contained(self, command: tuple[str, ...], spec: sandbox.Spec, given: dict[str, str]) -> sandbox.Started:
         """The argv and environment of a run; where packages lie uncompiled, with what was compiled for it."""
-        compiled = bytecode.folder(self._lab.state) if self.contained else None
-        if compiled is None:
+        compiled = bytecode.folder(self._lab.state, first_gpu() is not None) if self.contained else None
+        if compiled is None or command[0] != sys.executable:
             return self._backend.wrap(command, spec, given)
         argv, environment = self._backend.wrap(command, replace(spec, readable=(*spec.readable, compiled)), given)
         return argv, {**environment, "PYTHONPYCACHEPREFIX": str(compiled)}

@@ -28,8 +28,6 @@ MOST_LOST = 3
 """Runs of a champion that went down with the harness."""
 SLOWED = 0.1
 """Share of a run's time, more than usual, that others may take before it is run again."""
-MOST_TRIES = 5
-"""Runs for what a run only may bring: a second look, a machine that keeps its speed."""
 MOST_SLOWED = 2
 """Runs of one experiment that do not count for it: a machine may stay busy."""
 MANY_LINES, LINES_GAIN = 20, 0.001
@@ -98,7 +96,7 @@ def judge(
         return Again("champion", f"better than experiment {champion.n}, which was not run lately")
     if champion.steady:
         return ruled
-    if _runs_after(champion, experiment) < MOST_TRIES:
+    if _runs_after(champion, experiment) < noise.MOST_RUNS:
         return Again(
             "champion", f"better than experiment {champion.n}, whose last run was faster or slower than others"
         )
@@ -212,7 +210,7 @@ def _keep(experiment: Experiment, champion: Experiment, reason: str, fact: str, 
     """Nothing is kept over a confirmed score that is not confirmed itself."""
     assert experiment.score is not None and champion.score is not None
     if champion.score.verified == "confirmed" and experiment.score.verified != "confirmed":
-        if experiment.score.verified == "challenged" and len(experiment.scores) < MOST_TRIES:
+        if experiment.score.verified == "challenged" and len(experiment.scores) < noise.MOST_RUNS:
             return Again("candidate", f"{fact}: a second look has to confirm it")
         return Verdict("discard", "unconfirmed", f"{fact}, without a second look: `--again` tries it", decided_at)
     return Verdict("keep", reason, fact, decided_at)

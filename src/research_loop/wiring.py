@@ -77,16 +77,17 @@ def make(root: Path, wish: Wish) -> None:
 
 
 def prepare(session: Session) -> None:
-    """Data in the lab, while its lock is held and after its locked files were compared with the baseline's."""
+    """Data in the lab, and its packages compiled, while its lock is held and after its locked files were compared with
+    the baseline's."""
     from research_loop.data.preparation import prepare_lab
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its processes are ended, too
     try:
         counts = prepare_lab(session.lab, pinned=session.data_pin, say=session.note)
+        session.check_pins()
+        session.jobs.compile_packages()
     finally:
         signal.signal(signal.SIGTERM, before)
-    session.check_pins()
-    session.jobs.compile_packages()
     if counts is not None:
         session.note(compare_counts(counts))
 

@@ -32,8 +32,8 @@ TOTAL_BATCH_SIZE = 2**17  # tokens an optimizer step
 DEVICE_BATCH_SIZE = 64  # rows a forward pass: lower it when memory runs out
 EMBEDDING_LR = 0.6  # token and value embeddings (Adam)
 UNEMBEDDING_LR = 0.004  # output head (Adam)
-MATRIX_LR = 0.04  # matrices inside the blocks (Muon)
-SCALAR_LR = 0.5  # per-layer scalars (Adam)
+MATRIX_LR = 0.04  # matrices inside the blocks, but for gates (Muon)
+SCALAR_LR = 0.5  # per-layer scalars, and a tenth of it gates (Adam)
 WEIGHT_DECAY = 0.2  # of the matrices, falling to 0 over the run
 ADAM_BETAS = (0.8, 0.95)
 ADAM_EPS = 1e-10
@@ -427,6 +427,8 @@ class Adam:
 
     @torch.no_grad()
     def step(self, rate):
+        if not self.params:
+            return
         torch._foreach_add_(self.steps, 1)
         tensors = (self.params, [p.grad for p in self.params], *self.moments, [], self.steps)
         plain = {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
@@ -434,7 +436,7 @@ class Adam:
 
 
 class Optimizer:
-    """Muon for the blocks' matrices, Adam for tables, head and scalars; rates follow the schedule."""
+    """Muon for the blocks' matrices, Adam for tables, head, gates and scalars; rates follow the schedule."""
 
     def __init__(self, model):
         self.model = model

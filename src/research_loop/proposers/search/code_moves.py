@@ -114,8 +114,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     ),
     Recipe(
         "Windows: short layers see a quarter of the context",
-        "Most of what a layer needs is near, and the long layers see the rest (Longformer, arXiv 2004.05150; Gemma 3, "
-        "arXiv 2503.19786); shorter windows are cheaper, so more tokens fit into the budget.",
+        "Most of what a layer needs is near (Longformer, arXiv 2004.05150; Gemma 3, 2503.19786), and that is cheaper.",
         "What lies farther back must travel through the few long layers.",
         _each(
             ("config.sequence_len // 2", "config.sequence_len // 4"),
@@ -298,6 +297,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "Rarely seen rows have next to no second moment: noise gets full-size steps; 1e-8 is arXiv 1412.6980's.",
         "Rare tokens learn more slowly.",
         _each(
+            ("ADAM_EPS = 1e-10", "ADAM_EPS = 1e-8"),
             (
                 '{"kind": "adamw", "betas": ADAM_BETAS, "eps": 1e-10, "weight_decay": _d}',
                 '{"kind": "adamw", "betas": ADAM_BETAS, "eps": 1e-8, "weight_decay": {d}}',
@@ -306,7 +306,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     ),
     Recipe(
         "Embedding: not normalised",
-        "A simplification, as in GPT-2: every block normalises its input; the size may say how much a token matters.",
+        "A simplification, as in GPT-2: every block normalises its input; sizes may say how much a token matters.",
         "The residual stream's size varies from token to token.",
         _each(
             ("norm(self.wte(_i).to(DTYPE))", "self.wte({i}).to(DTYPE)"),

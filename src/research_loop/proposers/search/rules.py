@@ -25,7 +25,7 @@ def settle(
     settled = {name: value for name, value in changes.items() if value != values[name]}
     if not settled or not _keep_width(values, settled) or not _fit_batch(values, settled, sequence_length):
         return None
-    return settled if _within_limits({**values, **settled}, settled) else None
+    return settled if _within_limits({**values, **settled}, settled, sequence_length) else None
 
 
 def width(depth: int, aspect: int, head: int) -> int:
@@ -84,15 +84,16 @@ def _fit_batch(values: Mapping[str, Value], settled: dict[str, Value], sequence_
     return True
 
 
-def _within_limits(values: Mapping[str, Value], settled: Mapping[str, Value]) -> bool:
+def _within_limits(values: Mapping[str, Value], settled: Mapping[str, Value], sequence_length: int | None) -> bool:
     """Only for what was changed: a champion that breaks a rule may still be improved elsewhere."""
     depth, pattern, betas = values.get("DEPTH"), values.get("WINDOW_PATTERN"), values.get("ADAM_BETAS")
     if "DEPTH" in settled and isinstance(depth, int | float) and depth < 1:
         return False
     if "WINDOW_PATTERN" in settled and isinstance(pattern, str) and isinstance(depth, int) and len(pattern) > depth:
         return False  # letters beyond the last layer do nothing
-    if "SHORT_WINDOW" in settled and isinstance(pattern, str) and "S" not in pattern:
-        return False  # no layer has it
+    if (window := whole(settled.get("SHORT_WINDOW"))) is not None:
+        used = not isinstance(pattern, str) or "S" in pattern
+        return used and 0 < window < (sequence_length or math.inf)
     if "ADAM_BETAS" in settled and isinstance(betas, tuple | list):
         return all(isinstance(beta, int | float) and 0 < beta < 1 for _, beta in dials.leaves(betas))
     shares = [values.get(name) for name in ("WARMUP_RATIO", "WARMDOWN_RATIO")]
