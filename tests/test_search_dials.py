@@ -188,6 +188,13 @@ def test_a_window_must_be_some_layers_and_shorter_than_the_row(pattern: str, win
     assert (rules.settle(values, {"SHORT_WINDOW": window}, 2048) is not None) is allowed
 
 
+@pytest.mark.parametrize("other", [{"SHORT_WINDOW": 512}, {"ADAM_BETAS": (0.9, 0.95)}])
+def test_one_constant_that_holds_does_not_excuse_another(other: Values) -> None:
+    values: Values = {"SHORT_WINDOW": 256, "ADAM_BETAS": (0.8, 0.95), "WARMUP_RATIO": 0.0, "WARMDOWN_RATIO": 0.5}
+    assert rules.settle(values, other, 2048) == other
+    assert rules.settle(values, {**other, "WARMUP_RATIO": 0.6}, 2048) is None
+
+
 def test_other_heads_keep_the_width_with_another_aspect_ratio() -> None:
     values: Values = {"DEPTH": 9, "ASPECT_RATIO": 64, "HEAD_DIM": 128}
     settled = rules.settle(values, {"HEAD_DIM": 64}, None)

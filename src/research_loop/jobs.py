@@ -112,8 +112,9 @@ class JobMaker:
 
     def _contained(self, command: tuple[str, ...], spec: sandbox.Spec, given: dict[str, str]) -> sandbox.Started:
         """The argv and environment of a run; where packages lie uncompiled, with what was compiled for it."""
-        compiled = bytecode.folder(self._lab.state, first_gpu() is not None) if self.contained else None
-        if compiled is None or command[0] != sys.executable:
+        ours = self.contained and command[0] == sys.executable  # another Python compiles otherwise
+        compiled = bytecode.folder(self._lab.state, first_gpu() is not None) if ours else None
+        if compiled is None:
             return self._backend.wrap(command, spec, given)
         argv, environment = self._backend.wrap(command, replace(spec, readable=(*spec.readable, compiled)), given)
         return argv, {**environment, "PYTHONPYCACHEPREFIX": str(compiled)}

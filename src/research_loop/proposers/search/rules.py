@@ -92,10 +92,12 @@ def _within_limits(values: Mapping[str, Value], settled: Mapping[str, Value], se
     if "WINDOW_PATTERN" in settled and isinstance(pattern, str) and isinstance(depth, int) and len(pattern) > depth:
         return False  # letters beyond the last layer do nothing
     if (window := whole(settled.get("SHORT_WINDOW"))) is not None:
-        used = not isinstance(pattern, str) or "S" in pattern
-        return used and 0 < window < (sequence_length or math.inf)
-    if "ADAM_BETAS" in settled and isinstance(betas, tuple | list):
-        return all(isinstance(beta, int | float) and 0 < beta < 1 for _, beta in dials.leaves(betas))
+        unused = isinstance(pattern, str) and "S" not in pattern
+        if unused or not 0 < window < (sequence_length or math.inf):
+            return False
+    found = dials.leaves(betas) if "ADAM_BETAS" in settled and isinstance(betas, tuple | list) else ()
+    if not all(isinstance(beta, int | float) and 0 < beta < 1 for _, beta in found):
+        return False
     shares = [values.get(name) for name in ("WARMUP_RATIO", "WARMDOWN_RATIO")]
     too_long = sum(share for share in shares if isinstance(share, int | float)) > 1 + 1e-9
     return not (too_long and settled.keys() & {"WARMUP_RATIO", "WARMDOWN_RATIO"})
