@@ -1,6 +1,7 @@
 """Four policies on a real CPU lab for the same wall clock: audited scores of their champions against time.
 
     ./uv run python benchmarks/race.py FOLDER [--minutes 20] [--seeds 0 1 2 3 4] [--budget 4] [--audits 3]
+                                                 [--policies ours "upstream's rule"]
 
 Each policy and seed has a lab of its own below FOLDER, with the same data; runs go one after the other, policies in
 turn, so that a machine that slows down slows them all. Called again it goes on: labs that had their minutes are done.
@@ -184,10 +185,12 @@ def used_seconds(lab: Lab) -> float:
     return sum(run.result.seconds for e in history.experiments for run in e.runs if run.result)
 
 
-def race(first: Lab, place: Path, minutes: float, seeds: list[int], slice_seconds: float = 180.0) -> None:
+def race(
+    first: Lab, place: Path, minutes: float, seeds: list[int], policies: list[str], slice_seconds: float = 180.0
+) -> None:
     """Slices of a few minutes, policies and seeds in turn, until each had its time."""
     proposers: dict[Path, Proposer] = {}
-    waiting = [(seed, name) for seed in seeds for name in POLICIES]
+    waiting = [(seed, name) for seed in seeds for name in policies]
     while waiting:
         for seed, name in list(waiting):
             make, noise = POLICIES[name]
@@ -239,16 +242,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--budget", type=int, default=4)
     parser.add_argument("--audits", type=int, default=3)
+    parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     arguments = parser.parse_args()
     began = time.monotonic()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     first = make_first(arguments.folder / "first", arguments.budget)
-    race(first, arguments.folder, arguments.minutes, arguments.seeds)
+    race(first, arguments.folder, arguments.minutes, arguments.seeds, arguments.policies)
     print(
         "| policy | " + " | ".join(f"{arguments.minutes * q / QUARTERS:g} min" for q in range(1, QUARTERS + 1)), end=""
     )
     print(" | experiments | kept |\n" + "|---" * (QUARTERS + 3) + "|")
-    for name, (_, noise) in POLICIES.items():
+    for name in arguments.policies:
+        noise = POLICIES[name][1]
         rows, counts, keeps = [], [], []
         for seed in arguments.seeds:
             lab = lab_of(first, arguments.folder / f"{seed}-{name.replace(' ', '-').replace(chr(39), '')}", noise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,61 +10,107 @@ from pathlib import Path
 
 import pytest
 
-from research_loop import bytecode, jobs
+from research_loop import bytecode, edits, jobs, kernels
 from research_loop.errors import SandboxError
 from research_loop.lab import open_lab
 from research_loop.loop import ensure_baseline
-from research_loop.records import Experiment, Result, Run, Score
+from research_loop.records import Proposal
 from research_loop.runners.local import LocalRunner
 from research_loop.sandbox import choose
 from research_loop.session import Session
 from research_loop.testing.labs import INSTANT, make_quick_lab
 
 
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    """A lab with a baseline, contained by bubblewrap."""
+def contained(place: Path, train: str, noise: str = "none") -> Session:
+    """Of a new lab whose runs bubblewrap contains."""
     try:
         choose("bubblewrap")
     except SandboxError as error:
         pytest.skip(str(error))
-    root = make_quick_lab(tmp_path / "lab", train=INSTANT).root
-    text = (root / "lab.toml").read_text()
+    root = make_quick_lab(place / "lab", train=train).root
+    text = (root / "lab.toml").read_text().replace('noise = "none"', f'noise = "{noise}"')
     (root / "lab.toml").write_text(text.replace("[task]", '[task]\nsandbox = "bubblewrap"', 1))
-    with Session(open_lab(root), LocalRunner()) as opened:
+    return Session(open_lab(root), LocalRunner())
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    """A lab with a baseline, contained by bubblewrap."""
+    with contained(tmp_path, INSTANT) as opened:
         ensure_baseline(opened)
         yield opened
 
 
-def with_runs(experiment: Experiment, count: int, **changes: object) -> Experiment:
-    runs = tuple(Run(1, k, 42, 0.0, result=Result("scored", score=Score(1.0))) for k in range(count))
-    return replace(experiment, runs=runs, **changes)  # type: ignore[arg-type]
+COMPILES = """
+import os, pathlib
+SHAPE = 8
+SCORE = 1.0
+place = pathlib.Path(os.environ["TRITON_CACHE_DIR"]).parent
+place.mkdir(parents=True, exist_ok=True)
+print("found", *sorted(path.name for path in place.iterdir()))
+(place / f"of-{SHAPE}").write_text("a kernel")
+print(f"---\\nval_bpb: {SCORE:.6f}")
+"""
 
 
-def fills(session: Session, experiment: Experiment, **options: bool) -> bool:
-    """Whether what this run compiles is kept."""
-    job = session.jobs.make(experiment, 7, 42, **options)
-    session.jobs.clear(job)
-    found = [before for before, word in zip(job.command, job.command[1:], strict=False) if word.endswith("/caches")]
-    return found == ["--bind"]
-
-
-def test_what_our_own_code_compiles_in_its_second_run_is_kept_for_later_runs(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    baseline = session.history.experiments[0]
-    assert not fills(session, with_runs(baseline, 0), ours=True), "there is no GPU"
+@pytest.fixture
+def compiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """A lab whose runs compile for a GPU, with a baseline; a keep takes two runs."""
     monkeypatch.setattr(jobs, "first_gpu", lambda: 0)
-    assert fills(session, with_runs(baseline, 0), ours=True)
-    kernel = session.lab.state / "caches" / "kernel"
-    kernel.write_bytes(bytes(1000))
-    first, second, third = (with_runs(baseline, count, parent=0) for count in range(3))
-    assert [fills(session, one, ours=True) for one in (first, second, third)] == [False, True, False]
-    assert not fills(session, second, ours=False), "a model may have written it"
-    assert not fills(session, second, ours=True, audit=True)
-    assert kernel.exists()
-    monkeypatch.setattr(jobs, "CACHES_MB", 0.0001)
-    assert fills(session, second, ours=True) and not kernel.exists(), "they were too large to be copied for ever"
+    with contained(tmp_path, COMPILES, "measured") as opened:
+        ensure_baseline(opened)
+        yield opened
+
+
+def tried(session: Session, shape: int, score: float, proposer: str = "search") -> tuple[str, list[str]]:
+    """What came of a code with another shape and score; and what each of its runs found compiled."""
+    checkout = session.open()
+    source = edits.replace(checkout.files["train.py"].decode(), {"SHAPE": shape, "SCORE": score}).encode()
+    experiment = session.close(
+        Proposal({"train.py": source}, "another shape", proposer=proposer, parent=checkout.parent)
+    )
+    assert experiment.verdict is not None
+    texts = [session.lab.log_path(experiment.n, run.k).read_text() for run in experiment.runs]
+    return experiment.verdict.kind, [line for text in texts for line in text.splitlines() if line.startswith("found")]
+
+
+def test_what_an_experiment_compiles_serves_its_next_runs_and_when_it_is_kept_all_later_ones(
+    compiling: Session,
+) -> None:
+    assert tried(compiling, 9, 0.9) == ("keep", ["found of-8", "found of-8 of-9"])
+    assert tried(compiling, 10, 1.1) == ("discard", ["found of-8 of-9"])
+    assert tried(compiling, 11, 1.1) == ("discard", ["found of-8 of-9"]), "a discarded shape is not carried along"
+
+
+def test_what_a_models_code_compiles_serves_no_other_run(compiling: Session) -> None:
+    assert tried(compiling, 9, 0.9, "claude") == ("keep", ["found of-8", "found of-8"])
+    assert tried(compiling, 10, 1.1, "search") == ("discard", ["found of-8"])
+
+
+@pytest.mark.parametrize("audit", [False, True])
+def test_a_later_run_of_a_decided_code_hands_nothing_on(compiling: Session, audit: bool) -> None:
+    baseline = compiling.history.experiments[0]
+    command = compiling.jobs.make(baseline, 7, 42, ours=True, audit=audit).command
+    assert "--bind" not in command and str(compiling.lab.state / "caches") in command
+
+
+def test_kernels_of_more_than_can_be_copied_for_ever_are_not_offered(
+    compiling: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "MOST_MB", 0.0)
+    assert tried(compiling, 9, 0.9) == ("keep", ["found", "found of-9"])
+    monkeypatch.undo()
+    assert compiling.jobs.kernels.offered() is not None, "what was kept last replaced them"
+
+
+def test_without_room_for_a_copy_a_run_starts_with_the_champions_kernels(
+    compiling: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(kernels.shutil, "copytree", full)
+    assert tried(compiling, 9, 0.9) == ("keep", ["found of-8", "found of-8"])
 
 
 def test_code_is_ours_until_somebody_else_had_a_hand_in_it(session: Session) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 from research_loop import bytecode, sandbox
 from research_loop.errors import LabError, SandboxError
 from research_loop.exam import set_exam, show_training_data
-from research_loop.files import remove_tree, size_mb
+from research_loop.files import remove_tree
 from research_loop.gpus import first_gpu
 from research_loop.history import Repository
+from research_loop.kernels import Kernels
 from research_loop.lab import Lab
 from research_loop.records import Exam, Experiment, Files, Job, Rival
 
@@ -23,8 +24,6 @@ PASSED_ON = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TZ",
 PASSED_ON_PREFIXES = ("LC_", "LD_", "CUDA_", "NVIDIA_", "TORCH", "PYTORCH_", "TRITON_", "OMP_", "MKL_", "XDG_")
 DRY = -1
 """The number that no experiment has."""
-CACHES_MB = 1024.0
-"""Every run copies them: 85 MB for one shape of upstream's recipe on an H100."""
 GPU_SCRATCH_MB, GPU_PROCESSES = 8192, 4096
 """torch.compile writes hundreds of files and starts a process a core, each with a thread a core."""
 
@@ -37,7 +36,8 @@ class JobMaker:
     ) -> None:
         self._lab, self._repository, self._mark, self._held_seed = lab, repository, mark, held_seed
         self._note = note
-        self._folder, self._caches = lab.state / "runs", lab.state / "caches"
+        self._folder = lab.state / "runs"
+        self.kernels = Kernels(lab.state, self._folder)
         self._backend = _choose_backend(lab.config.sandbox, note)
         self.contained = self._backend.name != "none"
         self.fallen_back = not self.contained and lab.config.sandbox == "auto"
@@ -55,7 +55,7 @@ class JobMaker:
     ) -> Job:
         """The job of run `k`, its folder laid out. Raises LabError when something that is linked is missing.
 
-        `ours` says that no model wrote any of its code: its compiled kernels may be offered to later runs.
+        `ours` says that no model wrote any of its code: later runs may get its compiled kernels.
         """
         config, n = self._lab.config, experiment.n
         work = self._repository.export(experiment.commit, self._folder / f"{n}.{k}")
@@ -65,9 +65,7 @@ class JobMaker:
         exam = self._exam(rival, baseline, audit)
         environment = self._environment(f"{n}.{k}", seed) | ({"RESEARCH_LOOP_EXAM": "stdin"} if exam else {})
         python = sys.executable if config.command[0] == "python" else config.command[0]
-        # a second run is that of a code which may be the next champion, and what is made of it has mostly its shapes
-        fills = ours and not audit and len(experiment.scored) == (0 if experiment.parent is None else 1)
-        spec = self._spec(work, shown, fills, anew=experiment.parent is None)
+        spec = self._spec(work, shown, experiment if ours else None)
         command, environment = self._contained((python, *config.command[1:]), spec, environment)
         seconds = config.budget_seconds, config.limit_seconds
         return Job(n, k, command, work, log, environment, config.metric, config.memory, *seconds, exam)
@@ -119,18 +117,18 @@ class JobMaker:
         argv, environment = self._backend.wrap(command, replace(spec, readable=(*spec.readable, compiled)), given)
         return argv, {**environment, "PYTHONPYCACHEPREFIX": str(compiled)}
 
-    def _spec(self, work: Path, shown: tuple[Path, ...], fill: bool, anew: bool) -> sandbox.Spec:
-        """With a GPU, what the user's own code and the search's edits of it compile is offered to every later run."""
+    def _spec(self, work: Path, shown: tuple[Path, ...], giver: Experiment | None) -> sandbox.Spec:
+        """`giver`: whose kernels this run may hand on. Who is decided has handed on what it had."""
         gpu = first_gpu()
         if gpu is None:
             return sandbox.Spec(work, shown)
-        if fill:
-            if anew or size_mb(self._caches) > CACHES_MB:
-                remove_tree(self._caches)
-            self._caches.mkdir(exist_ok=True)
-        offered = self._caches.is_dir() and (fill or size_mb(self._caches) <= CACHES_MB)
-        caches = self._caches if offered else None
-        return sandbox.Spec(work, shown, GPU_SCRATCH_MB, GPU_PROCESSES, gpu, caches, fill)
+        own = caches = None
+        if (
+            self._backend.name == sandbox.Bubblewrap.name
+        ):  # elsewhere every run has another path, and Triton stores paths
+            own = self.kernels.own(giver) if giver and giver.verdict is None else None
+            caches = own or self.kernels.offered()
+        return sandbox.Spec(work, shown, GPU_SCRATCH_MB, GPU_PROCESSES, gpu, caches, fill=own is not None)
 
     def _shown(self, work: Path) -> tuple[Path, ...]:
         """What the lab links into a run's folder, by its true place."""

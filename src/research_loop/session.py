@@ -336,6 +336,7 @@ class Session:
     def _decide(self, experiment: Experiment, verdict: Verdict) -> Experiment:
         """The decision is recorded first; branch, files and views follow it, now or at the next start."""
         decided = self._recorded(lambda: self.ledger.decide(experiment.n, verdict))
+        self.jobs.kernels.decided(decided)
         if decided.kept:
             self.branch.follow()
         else:
