@@ -68,6 +68,7 @@ def compute_dtype():
 
 
 DTYPE = compute_dtype()
+HOPPER = CUDA and torch.cuda.get_device_capability() == (9, 0)  # whose shared memory the tiles of a product are cut for
 
 
 def compiled(function):
@@ -157,7 +158,7 @@ class MLP(nn.Module):
         self.c_fc, self.c_proj = Linear(width, 4 * width), Linear(4 * width, width)
 
     def forward(self, x):
-        return self.c_proj(F.relu(self.c_fc(x)).square())
+        return squared_mlp(x, self.c_fc.weight, self.c_proj.weight)
 
 
 class Block(nn.Module):
@@ -233,39 +234,6 @@ def ngram_step(weight, squares, index, grads, lr, seed):
     weight.index_put_((row,), (weight[row].float() - step).to(weight.dtype))
 
 
-if CUDA or os.environ.get("TRITON_INTERPRET"):
-    import triton
-    import triton.language as tl
-
-    @triton.jit(do_not_specialize=["n", "seed"])
-    def ngram_kernel(weight, squares, index, order, grads, lr, n, seed, WIDTH: tl.constexpr, LANES: tl.constexpr):
-        """One program a place of the sorted index; the first of those that name one row does the row's step."""
-        first = tl.program_id(0)
-        row = tl.load(index + first)
-        if tl.load(index + first - 1, mask=first > 0, other=-1) != row:
-            lane = tl.arange(0, LANES)
-            inside = lane < WIDTH
-            total = tl.zeros((LANES,), tl.float32)
-            place = first + tl.arange(0, 16)
-            more = True
-            while more:
-                same = tl.load(index + place, mask=place < n, other=-1) == row
-                grad = grads + tl.load(order + place, mask=same, other=0)[:, None] * WIDTH + lane[None]
-                total += tl.sum(tl.load(grad, mask=same[:, None] & inside[None], other=0.0).to(tl.float32), 0)
-                more = tl.sum(same.to(tl.int32)) == 16
-                place += 16
-            square = tl.load(squares + row) + tl.sum(total * total) / WIDTH
-            tl.store(squares + row, square)
-            value = tl.load(weight + row * WIDTH + lane, mask=inside, other=0.0).to(tl.float32)
-            value -= lr * total / tl.sqrt(tl.maximum(square, 1e-20))
-            if weight.dtype.element_ty == tl.bfloat16:
-                # up or down by chance, so that steps below bf16's last digit add up all the same (arXiv 2010.06192)
-                noise = tl.randint(seed, first * LANES + lane).to(tl.uint32, bitcast=True) >> 16
-                digits = (value.to(tl.uint32, bitcast=True) + noise) >> 16 << 16
-                value = digits.to(tl.float32, bitcast=True)
-            tl.store(weight + row * WIDTH + lane, value.to(weight.dtype.element_ty), mask=inside)
-
-
 def ngram_step_fused(weight, squares, index, grads, lr, seed):
     """ngram_step in one kernel: each gradient is read once, and only the rows that were touched are written."""
     (index, order), width = index.sort(), weight.size(1)
@@ -318,8 +286,8 @@ class GPT(nn.Module):
         nats = nats if training else nats.detach()
         return nats if reduction == "none" else nats.mean()
 
-    def logits(self, idx, ngrams):
-        """float32 [B, T, vocab]; `ngrams` are what the tables give, by their names."""
+    def features(self, idx, ngrams):
+        """[B, T, width], what the head reads; `ngrams` are what the tables give, by their names."""
         cos_sin = tuple(table[:, : idx.size(1)] for table in self.cos_sin)
         x = x0 = norm(self.wte(idx).to(DTYPE))
         for i, block in enumerate(self.blocks):
@@ -328,15 +296,19 @@ class GPT(nn.Module):
             if values:
                 values += [ngrams[name] for name in (f"bigrams of {i}", "trigrams") if name in ngrams]
             x = block(x, values, cos_sin)
-        logits = self.lm_head(norm(x)).float()
+        return norm(x)
+
+    def logits(self, idx, ngrams):
+        """float32 [B, T, vocab]."""
+        logits = self.lm_head(self.features(idx, ngrams)).float()
         logits = SOFTCAP * torch.tanh(logits / SOFTCAP)
         return logits
 
     @compiled
     def nats(self, idx, targets, ngrams):
-        """float32 [B * T]."""
-        logits = self.logits(idx, ngrams)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        """float32 [B * T], the cross-entropy of `logits`."""
+        x = self.features(idx, ngrams).flatten(0, 1)
+        return capped_nats(x, self.lm_head.weight, targets.flatten(), SOFTCAP)
 
     def zero_grad(self, set_to_none=True):
         super().zero_grad(set_to_none)
@@ -346,6 +318,153 @@ class GPT(nn.Module):
         """Six a matrix weight, and attention as if every query saw its whole window (upstream's count)."""
         matrices = sum(p.numel() for p in [*self.blocks.parameters(), *self.lm_head.parameters()])
         return 6 * matrices + 12 * self.wte.embedding_dim * sum(self.windows)
+
+
+# --------------------------------------------------------------------------------------------------------- kernels
+
+if CUDA or os.environ.get("TRITON_INTERPRET"):
+    import triton
+    import triton.language as tl
+
+    @triton.jit(do_not_specialize=["n", "seed"])
+    def ngram_kernel(weight, squares, index, order, grads, lr, n, seed, WIDTH: tl.constexpr, LANES: tl.constexpr):
+        """One program a place of the sorted index; the first of those that name one row does the row's step."""
+        first = tl.program_id(0)
+        row = tl.load(index + first)
+        if tl.load(index + first - 1, mask=first > 0, other=-1) != row:
+            lane = tl.arange(0, LANES)
+            inside = lane < WIDTH
+            total = tl.zeros((LANES,), tl.float32)
+            place = first + tl.arange(0, 16)
+            more = True
+            while more:
+                same = tl.load(index + place, mask=place < n, other=-1) == row
+                grad = grads + tl.load(order + place, mask=same, other=0)[:, None] * WIDTH + lane[None]
+                total += tl.sum(tl.load(grad, mask=same[:, None] & inside[None], other=0.0).to(tl.float32), 0)
+                more = tl.sum(same.to(tl.int32)) == 16
+                place += 16
+            square = tl.load(squares + row) + tl.sum(total * total) / WIDTH
+            tl.store(squares + row, square)
+            value = tl.load(weight + row * WIDTH + lane, mask=inside, other=0.0).to(tl.float32)
+            value -= lr * total / tl.sqrt(tl.maximum(square, 1e-20))
+            if weight.dtype.element_ty == tl.bfloat16:
+                # up or down by chance, so that steps below bf16's last digit add up all the same (arXiv 2010.06192)
+                noise = tl.randint(seed, first * LANES + lane).to(tl.uint32, bitcast=True) >> 16
+                digits = (value.to(tl.uint32, bitcast=True) + noise) >> 16 << 16
+                value = digits.to(tl.float32, bitcast=True)
+            tl.store(weight + row * WIDTH + lane, value.to(weight.dtype.element_ty), mask=inside)
+
+    @triton.jit
+    def nats_kernel(logits, targets, nats, CAP: tl.constexpr, VOCAB: tl.constexpr, LANES: tl.constexpr):
+        """One program a row: its nats, and in place of its logits their gradient."""
+        row, lane = tl.program_id(0).to(tl.int64), tl.arange(0, LANES)
+        inside, target = lane < VOCAB, tl.load(targets + row)
+        logit = tl.load(logits + row * VOCAB + lane, mask=inside, other=0.0).to(tl.float32)
+        tanh = tl.where(inside, 1 - 2 / (1 + tl.exp(logit * 2 / CAP)), -1.0)
+        most = tl.max(tanh)
+        share = tl.where(inside, tl.exp(CAP * (tanh - most)), 0.0)
+        total = tl.sum(share)
+        tl.store(nats + row, tl.log(total) + CAP * (most - tl.sum(tl.where(lane == target, tanh, 0.0))))
+        grad = (share / total - (lane == target).to(tl.float32)) * (1 - tanh * tanh)
+        tl.store(logits + row * VOCAB + lane, grad.to(logits.dtype.element_ty), mask=inside)
+
+    @triton.jit
+    def squares_kernel(
+        a,
+        b,
+        squares,
+        out,
+        M,
+        N: tl.constexpr,
+        K: tl.constexpr,
+        B_K: tl.constexpr,
+        B_N: tl.constexpr,
+        BACK: tl.constexpr,
+        TALL: tl.constexpr,
+        WIDE: tl.constexpr,
+        DEEP: tl.constexpr,
+    ):
+        """out [M, N] = relu(a @ b) ** 2; or, for BACK, a @ b times the derivative of what gave these squares [M, N]."""
+        program, across = tl.program_id(0), 8 * (N // WIDE)
+        rows = tl.minimum(M // TALL - program // across * 8, 8)  # eight rows of tiles share what they read of b
+        m = (program // across * 8 + program % across % rows) * TALL + tl.arange(0, TALL).to(tl.int64)[:, None]
+        n, k = program % across // rows * WIDE + tl.arange(0, WIDE)[None], tl.arange(0, DEEP)
+        product = tl.zeros((TALL, WIDE), tl.float32)
+        for done in range(0, K, DEEP):
+            left, right = tl.load(a + m * K + (done + k)[None]), tl.load(b + (done + k)[:, None] * B_K + n * B_N)
+            product = tl.dot(left, right, product)
+        if BACK:
+            product *= 2 * tl.sqrt(tl.load(squares + m * N + n).to(tl.float32))
+        else:
+            product = tl.maximum(product, 0.0) * product
+        tl.store(out + m * N + n, product.to(out.dtype.element_ty))
+
+
+class CappedNats(torch.autograd.Function):
+    """capped_nats whose gradient comes of the same pass over the logits (after Liger Kernel, arXiv 2410.10989)."""
+
+    @staticmethod
+    def forward(ctx, x, weight, targets, cap):
+        logits = x @ weight.T
+        nats, vocab = torch.empty(len(x), device=x.device), len(weight)
+        lanes = triton.next_power_of_2(vocab)
+        warps = min(32, max(4, lanes // 1024))
+        nats_kernel[(len(x),)](logits, targets, nats, cap, vocab, lanes, num_warps=warps)
+        ctx.save_for_backward(x, weight, logits)
+        return nats
+
+    @staticmethod
+    def backward(ctx, given):
+        x, weight, grads = ctx.saved_tensors
+        scale = given[:, None].to(x.dtype)
+        return (grads @ weight) * scale, grads.T @ (x * scale), None, None
+
+
+class SquaredMLP(torch.autograd.Function):
+    """squared_mlp with the squares, and what they pass back, taken inside the products before them."""
+
+    tall, wide, deep = 128, 256, 64  # a tile
+
+    @classmethod
+    def fits(cls, rows, w_in):
+        return len(rows) % cls.tall == w_in.size(0) % cls.wide == w_in.size(1) % cls.deep == 0
+
+    @classmethod
+    def product(cls, a, b, squares=None):
+        (M, K), N, back = a.shape, b.size(1), squares is not None
+        out, grid = a.new_empty(M, N), (M // cls.tall * (N // cls.wide),)
+        sizes = (M, N, K, *b.stride(), back, cls.tall, cls.wide, cls.deep)
+        squares_kernel[grid](a, b, squares if back else out, out, *sizes, num_warps=8, num_stages=3)
+        return out
+
+    @staticmethod
+    def forward(ctx, x, w_in, w_out):
+        squares = SquaredMLP.product(x, w_in.T)
+        ctx.save_for_backward(x, w_in, w_out, squares)
+        return squares @ w_out.T
+
+    @staticmethod
+    def backward(ctx, given):
+        x, w_in, w_out, squares = ctx.saved_tensors
+        inner = SquaredMLP.product(given.contiguous(), w_out, squares)
+        return inner @ w_in, inner.T @ x, given.T @ squares
+
+
+def squared_mlp(x, w_in, w_out):
+    """relu(x @ w_in.T) ** 2 @ w_out.T; x [..., width], w_in [hidden, width], w_out [width, hidden]."""
+    w_in, w_out, rows = w_in.to(x.dtype), w_out.to(x.dtype), x.flatten(0, -2)
+    if HOPPER and x.dtype == torch.bfloat16 and SquaredMLP.fits(rows, w_in):
+        return SquaredMLP.apply(rows, w_in, w_out).view_as(x)
+    return F.linear(F.linear(x, w_in).relu().square(), w_out)
+
+
+def capped_nats(x, weight, targets, cap):
+    """Cross-entropy [n] of the logits cap * tanh(x @ weight.T / cap); x [n, width], weight [vocab, width]."""
+    weight = weight.to(x.dtype)
+    if CUDA:
+        return CappedNats.apply(x, weight, targets, cap)
+    logits = F.linear(x, weight).float()
+    return F.cross_entropy(cap * torch.tanh(logits / cap), targets, reduction="none")
 
 
 # ------------------------------------------------------------------------------------------------------- optimizer

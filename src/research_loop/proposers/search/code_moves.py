@@ -16,6 +16,7 @@ from typing import Final
 from research_loop import edits
 from research_loop.checks import check_names
 from research_loop.errors import ProposalError
+from research_loop.proposers.search import ways
 from research_loop.proposers.search.rewriting import Edit, rewritten
 
 
@@ -69,54 +70,19 @@ def _is_sound(source: str, before: str) -> bool:
     return edits.key(files) != before
 
 
-def _each(*ways: tuple[str, str]) -> tuple[tuple[Edit, ...], ...]:
-    """Ways of one edit each."""
-    return tuple((Edit(old, new),) for old, new in ways)
-
-
-def _instead_of_relu_squared(new: str) -> tuple[tuple[Edit, ...], ...]:
-    spellings = ("F.relu(_a).square()", "F.relu(_a).pow(2)", "F.relu(_a) ** 2", "torch.square(F.relu(_a))")
-    return _each(*((old, new) for old in spellings))
-
-
-def _mlp_ratio(ratio: int) -> tuple[tuple[Edit, ...], ...]:
-    return _mlp(f"{ratio} * {{w}}", f"{ratio} * {{w}}")
-
-
-def _mlp(out: str, into: str, *more: Edit) -> tuple[tuple[Edit, ...], ...]:
-    """The MLP's two matrices at other sizes: `out` of the first and `into` the second."""
-    spellings = (("Linear", ""), ("nn.Linear", ", bias=False"))
-    return tuple(
-        (
-            Edit(f"{kind}(_w, 4 * _w{bias})", f"{kind}({{w}}, {out}{bias})"),
-            Edit(f"{kind}(4 * _w, _w{bias})", f"{kind}({into}, {{w}}{bias})"),
-            *more,
-        )
-        for kind, bias in spellings
-    )
-
-
-def _warm_down(shape: str) -> tuple[tuple[Edit, ...], ...]:
-    """`shape` of {n} / WARMDOWN_RATIO, the linear one: 1 where it starts and 0 at the end."""
-    lefts = ("max(0.0, 1 - _s)", "(1 - _s)")
-    return tuple(
-        (Edit(f"_l = {n} / WARMDOWN_RATIO", f"{{l}} = {shape.format(n=n.replace('_s', '{s}'))}"),) for n in lefts
-    )
-
-
 RECIPES: Final[tuple[Recipe, ...]] = (
     Recipe(
         "Attention: normalised queries and keys times 1.2",
         "Normalised queries and keys bound the attention logits, and so how sharply a head can choose (arXiv "
         "2010.04245 learns a scale for that); a larger fixed one lets heads decide (nanochat has one).",
         "Too sharp an attention spreads gradients over too few positions.",
-        _each(("_q, _k = norm(_a), norm(_b)", "{q}, {k} = 1.2 * norm({a}), 1.2 * norm({b})")),
+        ways.each(("_q, _k = norm(_a), norm(_b)", "{q}, {k} = 1.2 * norm({a}), 1.2 * norm({b})")),
     ),
     Recipe(
         "Windows: short layers see a quarter of the context",
         "Most of what a layer needs is near (Longformer, arXiv 2004.05150; Gemma 3, 2503.19786), and that is cheaper.",
         "What lies farther back must travel through the few long layers.",
-        _each(
+        ways.each(
             ("config.sequence_len // 2", "config.sequence_len // 4"),
             ("_s = long_window // 2", "{s} = long_window // 4"),
         ),
@@ -127,14 +93,14 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "Each step's coefficients are the best for what the steps before left (arXiv 2505.16932), so the first four "
         "are the best four; Muon needs no exact factor, and the fifth costs time in every update.",
         "Updates a little less orthogonal.",
-        _each(("(2.3465413258596377, -1.7097828382687081, 0.42323551169305323)", "")),
+        ways.each(("(2.3465413258596377, -1.7097828382687081, 0.42323551169305323)", "")),
     ),
     Recipe(
         "Value embeddings: in every layer",
         "Token tables that join the attention values add capacity at next to no arithmetic (modded-nanogpt, after "
         "arXiv 2410.17897); half of the layers have none.",
         "More memory for the tables and their optimizer state; rare tokens' rows are trained little.",
-        _each(
+        ways.each(
             ("with_values = [_i for _j in range(DEPTH) if _c]", "with_values = list(range(DEPTH))"),
             ("return _l % 2 == (n_layer - 1) % 2", "return True"),
         ),
@@ -144,40 +110,40 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "Keeps what squaring gave (Primer, arXiv 2109.08668), but a negative input still passes a gradient, so no "
         "unit dies (leaky ReLU: Maas et al., 2013).",
         "Activations are no longer sparse.",
-        _instead_of_relu_squared("F.leaky_relu({a}, 0.5).square()"),
+        ways.instead_of_relu_squared("F.leaky_relu({a}, 0.5).square()"),
     ),
     Recipe(
         "Schedule: linear warm-down -> 1 - sqrt",
         "Falls quickly and then spends longer at small rates; better than linear in arXiv 2405.18392.",
         "Less time at high rates, which a short run may need.",
-        _warm_down("1 - max(0.0, 1 - {n} / WARMDOWN_RATIO) ** 0.5"),
+        ways.warm_down("1 - max(0.0, 1 - {n} / WARMDOWN_RATIO) ** 0.5"),
     ),
     Recipe(
         "Weight decay: constant instead of falling to zero",
         "Decay sets the size at which weights settle (arXiv 2310.04415); it already shrinks with the learning rate "
         "that multiplies it, so the second fall may be one too many.",
         "Stronger decay late in the run.",
-        _each(("WEIGHT_DECAY * (1 - _s)", "WEIGHT_DECAY")),
+        ways.each(("WEIGHT_DECAY * (1 - _s)", "WEIGHT_DECAY")),
     ),
     Recipe(
         "MLP: hidden width 4x -> 5x",
         "Most knowledge sits in the MLPs (arXiv 2012.14913), and wider matrices keep the GPU's units busier.",
         "Slower steps and more VRAM.",
-        _mlp_ratio(5),
+        ways.mlp_ratio(5),
     ),
     Recipe(
         "MLP: hidden width 4x -> 3x",
         "Cheaper steps: more tokens in the same seconds, which pays where the model is larger than the budget can "
         "train (arXiv 2203.15556).",
         "Less capacity.",
-        _mlp_ratio(3),
+        ways.mlp_ratio(3),
     ),
     Recipe(
         "Head: starts at zero",
         "The first predictions are exactly uniform, and no early step is spent on undoing random logits (modded-"
         "nanogpt; muP's read-out, arXiv 2203.03466).",
         "The blocks get no gradient in the very first step.",
-        _each(
+        ways.each(
             ("nn.init.normal_(self.lm_head.weight, std=_s)", "nn.init.zeros_(self.lm_head.weight)"),
             ("nn.init.normal_(self.lm_head.weight, mean=0.0, std=_s)", "nn.init.zeros_(self.lm_head.weight)"),
             ("torch.nn.init.normal_(self.lm_head.weight, mean=0.0, std=_s)", "nn.init.zeros_(self.lm_head.weight)"),
@@ -202,6 +168,11 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "normalised; it costs memory traffic over the whole vocabulary.",
         "Over-confident logits early in training.",
         (
+            (
+                Edit(ways.FUSED_NATS, 'return F.cross_entropy(self.lm_head({x}).float(), {t}, reduction="none")'),
+                Edit("_l = SOFTCAP * torch.tanh(_l / SOFTCAP)", ""),
+                Edit("SOFTCAP = _c", ""),
+            ),
             (Edit("_l = SOFTCAP * torch.tanh(_l / SOFTCAP)", ""), Edit("SOFTCAP = _c", "")),
             (Edit("_l = self.softcap * torch.tanh(_l / self.softcap)", ""), Edit("softcap = _c", "")),
             (Edit("_l = softcap * torch.tanh(_l / softcap)", ""), Edit("softcap = _c", "")),
@@ -275,7 +246,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "Pulls the logits' normaliser towards zero, which keeps them from drifting (PaLM, arXiv 2204.02311). Only "
         "the gradient that training uses has it; the losses and logits that are scored stay as they are.",
         "One more pass over the logits, and their memory.",
-        _each(
+        ways.each(
             *(
                 (
                     f"return F.cross_entropy(_f, _t{ignore}, reduction=reduction)",
@@ -285,9 +256,10 @@ RECIPES: Final[tuple[Recipe, ...]] = (
                 for ignore in ("", ", ignore_index=-1")
             ),
             (
-                'return F.cross_entropy(_f, _t, reduction="none")',
-                "pull = 1e-4 * logits.logsumexp(-1).square().flatten()\n"
-                'return F.cross_entropy({f}, {t}, reduction="none") + (pull - pull.detach())',
+                ways.FUSED_NATS,
+                "logits = SOFTCAP * torch.tanh(self.lm_head({x}).float() / SOFTCAP)\n"
+                "pull = 1e-4 * logits.logsumexp(-1).square()\n"
+                'return F.cross_entropy(logits, {t}, reduction="none") + (pull - pull.detach())',
             ),
         ),
         needs=r'reduction="mean"\):',
@@ -296,7 +268,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "Adam: epsilon 1e-10 -> 1e-8",
         "Rarely seen rows have next to no second moment: noise gets full-size steps; 1e-8 is arXiv 1412.6980's.",
         "Rare tokens learn more slowly.",
-        _each(
+        ways.each(
             ("ADAM_EPS = 1e-10", "ADAM_EPS = 1e-8"),
             (
                 '{"kind": "adamw", "betas": ADAM_BETAS, "eps": 1e-10, "weight_decay": _d}',
@@ -308,7 +280,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "Embedding: not normalised",
         "A simplification, as in GPT-2: every block normalises its input; sizes may say how much a token matters.",
         "The residual stream's size varies from token to token.",
-        _each(
+        ways.each(
             ("norm(self.wte(_i).to(DTYPE))", "self.wte({i}).to(DTYPE)"),
             ("norm(self.transformer.wte(_i))", "self.transformer.wte({i})"),
         ),
@@ -353,32 +325,27 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "Schedule: linear warm-down -> cosine",
         "Flat at both ends (SGDR, arXiv 1608.03983): more time at high rates first, and a gentle landing.",
         "Steeper in the middle; linear was the better one in arXiv 2502.15938.",
-        _warm_down("0.5 - 0.5 * math.cos(math.pi * ({n} / WARMDOWN_RATIO))"),
+        ways.warm_down("0.5 - 0.5 * math.cos(math.pi * ({n} / WARMDOWN_RATIO))"),
     ),
     Recipe(
         "MLP: ReLU squared -> GELU",
         "Smooth, and negative inputs keep a gradient (arXiv 1606.08415).",
         "Primer (arXiv 2109.08668) found ReLU squared the better of the two.",
-        _instead_of_relu_squared("F.gelu({a})"),
+        ways.instead_of_relu_squared("F.gelu({a})"),
     ),
     Recipe(
         "MLP: ReLU squared -> SiLU",
         "Smooth, unbounded and not monotone (arXiv 1710.05941); its output grows linearly, so no unit dominates.",
         "Loses the sparse, sharp response of squaring.",
-        _instead_of_relu_squared("F.silu({a})"),
+        ways.instead_of_relu_squared("F.silu({a})"),
     ),
     Recipe(
         "MLP: ReLU squared -> SwiGLU of 3x",
         "A gate that multiplies makes each unit a product of two features (arXiv 2002.05202); 3x has about the "
         "parameters of a plain MLP of 4x.",
         "A ninth more weights, and one matrix of 6x for Muon.",
-        _mlp(
-            "6 * {w}",
-            "3 * {w}",
-            Edit(
-                "return self.c_proj(F.relu(self.c_fc(_x)).square())",
-                "gate, up = self.c_fc({x}).chunk(2, dim=-1)\nreturn self.c_proj(F.silu(gate) * up)",
-            ),
+        ways.mlp_and_forward(
+            "6 * {w}", "3 * {w}", "gate, up = self.c_fc({x}).chunk(2, dim=-1)\nreturn self.c_proj(F.silu(gate) * up)"
         ),
     ),
     Recipe(

@@ -1,0 +1,98 @@
+"""The Triton kernels of the lab's train.py beside the plain code that they stand in for, in Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+
+def interpreted(train: ModuleType, code: str) -> str:
+    """What `code` prints in a process of its own, where `train` is the lab's file and kernels run on the CPU."""
+    pytest.importorskip("triton", reason="Triton is not here: it is where torch has CUDA, on Linux")
+    folder = Path(str(train.__file__)).parent
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(folder), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", "import sys, torch, train\ntorch.manual_seed(0)\n" + code]
+    run = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+CAPPED = """
+def both(function, *tensors):
+    tensors = [t.clone().requires_grad_() for t in tensors]
+    nats = function(*tensors)
+    return [nats.detach(), *torch.autograd.grad((nats * share).sum(), tensors)]
+
+for cap, size, vocab in ((15, 1.0, 1000), (15, 40.0, 1000), (200.0, 1.0, 300), (3.5, 300.0, 64)):
+    x, weight = torch.randn(12, 16) * size, torch.randn(vocab, 16)
+    targets, share = torch.randint(0, vocab, (12,)), torch.rand(12)
+    targets[:2] = torch.tensor([0, vocab - 1])
+    plain = both(lambda x, weight: train.capped_nats(x, weight, targets, cap), x, weight)
+    fused = both(lambda x, weight: train.CappedNats.apply(x, weight, targets, cap), x, weight)
+    for a, b in zip(plain, fused):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=2e-4 * a.abs().max().item())
+"""
+
+
+def test_capped_nats_and_their_gradients_are_those_of_the_plain_code(train: ModuleType) -> None:
+    interpreted(train, CAPPED)
+
+
+SQUARED = """
+train.SquaredMLP.tall, train.SquaredMLP.wide, train.SquaredMLP.deep = 16, 32, 16
+def both(function, *tensors):
+    tensors = [t.clone().requires_grad_() for t in tensors]
+    return [out := function(*tensors), *torch.autograd.grad(out, tensors, given)]
+
+for rows, width, hidden in ((16, 16, 32), (176, 48, 96)):
+    assert train.SquaredMLP.fits(torch.empty(rows, width), torch.empty(hidden, width))
+    tensors = torch.randn(rows, width), torch.randn(hidden, width), torch.randn(width, hidden)
+    given = torch.randn(rows, width)
+    for a, b in zip(both(train.squared_mlp, *tensors), both(train.SquaredMLP.apply, *tensors)):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5 * a.abs().max().item())
+for rows, width, hidden in ((17, 16, 32), (16, 24, 32), (16, 16, 48)):
+    assert not train.SquaredMLP.fits(torch.empty(rows, width), torch.empty(hidden, width))
+"""
+
+
+def test_squared_mlp_and_its_gradients_are_those_of_the_plain_code(train: ModuleType) -> None:
+    interpreted(train, SQUARED)
+
+
+def test_a_cpu_takes_the_plain_code(train: ModuleType) -> None:
+    x, w_in, w_out = torch.randn(2, 5, 8), torch.randn(32, 8), torch.randn(8, 32)
+    torch.testing.assert_close(train.squared_mlp(x, w_in, w_out), (x @ w_in.T).relu() ** 2 @ w_out.T)
+    logits = 15 * torch.tanh(x[0] @ w_in.T / 15)
+    nats = -logits.log_softmax(-1)[range(5), range(5)]
+    torch.testing.assert_close(train.capped_nats(x[0], w_in, torch.arange(5), 15), nats)
+
+
+NGRAMS = """
+for dtype, width in ((torch.float32, 8), (torch.float32, 20), (torch.bfloat16, 20)):
+    weight, squares = torch.randn(101, width, dtype=dtype), torch.rand(101)
+    expected, sums = weight.clone(), squares.clone()
+    for step in range(2):
+        index, grads = torch.randint(0, 30, (50,)), torch.randn(50, width, dtype=dtype)
+        index[:37] = 7  # a run longer than two blocks of the kernel
+        train.ngram_step(expected, sums, index, grads, 0.5, step)
+        train.ngram_step_fused(weight, squares, index, grads, 0.5, step)
+    digit = 0.05 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(weight[:100].float(), expected[:100].float(), rtol=digit, atol=digit)
+    torch.testing.assert_close(squares[:100], sums[:100], rtol=1e-4, atol=1e-4)
+weight = torch.ones(9, 64, dtype=torch.bfloat16)
+for step in range(16):  # steps of a sixteenth of the last digit
+    squares = torch.zeros(9)
+    train.ngram_step_fused(weight, squares, torch.arange(8), torch.full((8, 64), -1.0), 2**-11, step)
+print(weight[:8].float().mean().item(), weight[:8].float().std().item())
+"""
+
+
+def test_the_kernel_of_the_tables_takes_the_plain_codes_steps_and_loses_no_small_ones(train: ModuleType) -> None:
+    mean, deviation = map(float, interpreted(train, NGRAMS).split())
+    assert mean == pytest.approx(1 + 16 * 2**-11, abs=0.001) and deviation > 0
