@@ -420,40 +420,41 @@ class CappedNats(torch.autograd.Function):
         return (grads @ weight) * scale, grads.T @ (x * scale), None, None
 
 
+tile_rows, tile_columns, tile_depth = 128, 256, 64
+
+
+def whole_tiles(rows, w_in):
+    return len(rows) % tile_rows == w_in.size(0) % tile_columns == w_in.size(1) % tile_depth == 0
+
+
+def squares_product(a, b, squares=None):
+    (M, K), N, back = a.shape, b.size(1), squares is not None
+    out, grid = a.new_empty(M, N), (M // tile_rows * (N // tile_columns),)
+    sizes = (M, N, K, *b.stride(), back, tile_rows, tile_columns, tile_depth)
+    squares_kernel[grid](a, b, squares if back else out, out, *sizes, num_warps=8, num_stages=3)
+    return out
+
+
 class SquaredMLP(torch.autograd.Function):
     """squared_mlp with the squares, and what they pass back, taken inside the products before them."""
 
-    tall, wide, deep = 128, 256, 64  # a tile
-
-    @classmethod
-    def fits(cls, rows, w_in):
-        return len(rows) % cls.tall == w_in.size(0) % cls.wide == w_in.size(1) % cls.deep == 0
-
-    @classmethod
-    def product(cls, a, b, squares=None):
-        (M, K), N, back = a.shape, b.size(1), squares is not None
-        out, grid = a.new_empty(M, N), (M // cls.tall * (N // cls.wide),)
-        sizes = (M, N, K, *b.stride(), back, cls.tall, cls.wide, cls.deep)
-        squares_kernel[grid](a, b, squares if back else out, out, *sizes, num_warps=8, num_stages=3)
-        return out
-
     @staticmethod
     def forward(ctx, x, w_in, w_out):
-        squares = SquaredMLP.product(x, w_in.T)
+        squares = squares_product(x, w_in.T)
         ctx.save_for_backward(x, w_in, w_out, squares)
         return squares @ w_out.T
 
     @staticmethod
     def backward(ctx, given):
         x, w_in, w_out, squares = ctx.saved_tensors
-        inner = SquaredMLP.product(given.contiguous(), w_out, squares)
+        inner = squares_product(given.contiguous(), w_out, squares)
         return inner @ w_in, inner.T @ x, given.T @ squares
 
 
 def squared_mlp(x, w_in, w_out):
     """relu(x @ w_in.T) ** 2 @ w_out.T; x [..., width], w_in [hidden, width], w_out [width, hidden]."""
     w_in, w_out, rows = w_in.to(x.dtype), w_out.to(x.dtype), x.flatten(0, -2)
-    if HOPPER and x.dtype == torch.bfloat16 and SquaredMLP.fits(rows, w_in):
+    if HOPPER and x.dtype == torch.bfloat16 and whole_tiles(rows, w_in):
         return SquaredMLP.apply(rows, w_in, w_out).view_as(x)
     return F.linear(F.linear(x, w_in).relu().square(), w_out)
 
