@@ -1,12 +1,15 @@
 """Four policies on a real CPU lab for the same wall clock: audited scores of their champions against time.
 
     ./uv run python benchmarks/race.py FOLDER [--minutes 20] [--seeds 0 1 2 3 4] [--budget 4] [--audits 3]
-                                                 [--policies ours "upstream's rule"]
+                                                 [--policies ours "upstream's rule"] [--runs 60]
 
 Each policy and seed has a lab of its own below FOLDER, with the same data; runs go one after the other, policies in
 turn, so that a machine that slows down slows them all. Called again it goes on: labs that had their minutes are done.
 At every quarter of the time the champion of that moment is audited: trained anew with fresh seeds and scored on text
 that nothing else was scored on. Prints a table of means over seeds.
+
+With --runs the clock that train.py sees is a count of its work, and every policy gets so many runs in place of minutes:
+what else this machine does then changes nothing but how long the race takes.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import statistics
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -32,7 +36,7 @@ from research_loop.ledger import Ledger
 from research_loop.loop import Limits, run_loop
 from research_loop.proposers import Proposer
 from research_loop.proposers.search import SearchProposer, dials, rules
-from research_loop.records import Checkout, Experiment, History, Proposal
+from research_loop.records import Checkout, Experiment, History, Proposal, Result
 from research_loop.runners.local import LocalRunner
 from research_loop.session import Session
 
@@ -40,6 +44,8 @@ TOKENS = 256
 QUARTERS = 4
 WIDE = 8.0
 """TPE's and random search's ranges, a factor to either side."""
+CLOCK = "seconds = time.time() - start"
+WORK = "seconds = 0.02 + 7.5e-12 * flops  # of one core, about"
 Values = dict[str, Value]
 
 
@@ -160,10 +166,14 @@ POLICIES: dict[str, tuple[Callable[[int], Proposer], str]] = {
 # --------------------------------------------------------------------------------------------------------------- labs
 
 
-def make_first(folder: Path, budget: int) -> Lab:
+def make_first(folder: Path, budget: int, by_work: bool) -> Lab:
     """The lab that all others are copies of, its data prepared."""
     if not (folder / CONFIG).exists():
         make_gpt_lab(folder, Wish(profile="cpu", budget_seconds=budget))
+        source = (folder / "train.py").read_text()
+        assert CLOCK in source
+        if by_work:
+            (folder / "train.py").write_text(source.replace(CLOCK, WORK))
     lab = open_lab(folder)
     prepare_lab(lab, say=print)
     return lab
@@ -177,17 +187,31 @@ def lab_of(first: Lab, folder: Path, noise: str) -> Lab:
     return open_lab(folder)
 
 
-def used_seconds(lab: Lab) -> float:
-    """Seconds of its runs and between them; a pause of the benchmark does not count."""
-    if not lab.ledger_path.exists():
-        return 0.0
-    history = Ledger(lab.ledger_path, read_only=True).history
-    return sum(run.result.seconds for e in history.experiments for run in e.runs if run.result)
+@dataclass(frozen=True)
+class Length:
+    """Of a race, in minutes of runs, or in runs; a pause of the benchmark does not count."""
+
+    minutes: float
+    runs: int | None
+
+    @property
+    def whole(self) -> float:
+        return self.minutes if self.runs is None else self.runs
+
+    def of(self, result: Result) -> float:
+        return result.seconds / 60 if self.runs is None else 1.0
+
+    def used(self, lab: Lab) -> float:
+        if not lab.ledger_path.exists():
+            return 0.0
+        history = Ledger(lab.ledger_path, read_only=True).history
+        return sum(self.of(run.result) for e in history.experiments for run in e.runs if run.result)
+
+    def next_slice(self, left: float) -> Limits:
+        return Limits(seconds=min(60 * left, 180.0)) if self.runs is None else Limits(experiments=8)
 
 
-def race(
-    first: Lab, place: Path, minutes: float, seeds: list[int], policies: list[str], slice_seconds: float = 180.0
-) -> None:
+def race(first: Lab, place: Path, length: Length, seeds: list[int], policies: list[str]) -> None:
     """Slices of a few minutes, policies and seeds in turn, until each had its time."""
     proposers: dict[Path, Proposer] = {}
     waiting = [(seed, name) for seed in seeds for name in policies]
@@ -196,18 +220,18 @@ def race(
             make, noise = POLICIES[name]
             folder = place / f"{seed}-{name.replace(' ', '-').replace(chr(39), '')}"
             lab = lab_of(first, folder, noise)
-            left = 60 * minutes - used_seconds(lab)
+            left = length.whole - length.used(lab)
             if left <= 0:
                 waiting.remove((seed, name))
                 continue
             proposer = proposers.setdefault(folder, make(seed))
             with Session(lab, LocalRunner()) as session:
-                run_loop(session, proposer, Limits(seconds=min(left, slice_seconds)))
-            print(f"{folder.name}: {used_seconds(lab) / 60:.1f} of {minutes:g} minutes", flush=True)
+                run_loop(session, proposer, length.next_slice(left))
+            print(f"{folder.name}: {length.used(lab):.1f} of {length.whole:g}", flush=True)
 
 
-def champions(lab: Lab, minutes: float) -> list[Experiment]:
-    """The champion at each quarter of the time, by when verdicts fell in the lab's own running time."""
+def champions(lab: Lab, length: Length) -> list[Experiment]:
+    """The champion at each quarter of the race, by when verdicts fell in the lab's own running time."""
     history = Ledger(lab.ledger_path, read_only=True).history
     runs = sorted((run for e in history.experiments for run in e.runs if run.result), key=lambda run: run.started_at)
     found: list[Experiment] = []
@@ -215,8 +239,8 @@ def champions(lab: Lab, minutes: float) -> list[Experiment]:
         spent, until = 0.0, 0.0
         for run in runs:
             assert run.result is not None
-            spent += run.result.seconds
-            if spent <= 60 * minutes * quarter / QUARTERS:
+            spent += length.of(run.result)
+            if spent <= length.whole * quarter / QUARTERS:
                 until = run.started_at + run.result.seconds + 5
         kept = [e for e in history.experiments if e.kept and e.verdict and e.verdict.decided_at <= until]
         found.append(kept[-1] if kept else history.experiments[0])
@@ -239,6 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--runs", type=int)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--budget", type=int, default=4)
     parser.add_argument("--audits", type=int, default=3)
@@ -246,21 +271,23 @@ def main() -> None:
     arguments = parser.parse_args()
     began = time.monotonic()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    first = make_first(arguments.folder / "first", arguments.budget)
-    race(first, arguments.folder, arguments.minutes, arguments.seeds, arguments.policies)
-    print(
-        "| policy | " + " | ".join(f"{arguments.minutes * q / QUARTERS:g} min" for q in range(1, QUARTERS + 1)), end=""
-    )
+    length = Length(arguments.minutes, arguments.runs)
+    first = make_first(arguments.folder / "first", arguments.budget, by_work=arguments.runs is not None)
+    race(first, arguments.folder, length, arguments.seeds, arguments.policies)
+    unit = "min" if arguments.runs is None else "runs"
+    print("| policy | " + " | ".join(f"{length.whole * q / QUARTERS:g} {unit}" for q in range(1, QUARTERS + 1)), end="")
     print(" | experiments | kept |\n" + "|---" * (QUARTERS + 3) + "|")
     for name in arguments.policies:
         noise = POLICIES[name][1]
         rows, counts, keeps = [], [], []
         for seed in arguments.seeds:
             lab = lab_of(first, arguments.folder / f"{seed}-{name.replace(' ', '-').replace(chr(39), '')}", noise)
-            rows.append([audited(lab, e, arguments.audits) for e in champions(lab, arguments.minutes)])
+            rows.append([audited(lab, e, arguments.audits) for e in champions(lab, length)])
             history = Ledger(lab.ledger_path, read_only=True).history
             counts.append(len(history.experiments))
             keeps.append(sum(e.kept for e in history.experiments) - 1)
+        for seed, row in zip(arguments.seeds, rows, strict=True):
+            print(f"<!-- {name}, seed {seed}: {', '.join(f'{value:.4f}' for value in row)} -->")
         cells = []
         for column in zip(*rows, strict=True):
             spread = statistics.stdev(column) if len(column) > 1 else math.nan
