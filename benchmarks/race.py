@@ -199,7 +199,9 @@ class Length:
         return self.minutes if self.runs is None else self.runs
 
     def of(self, result: Result) -> float:
-        return result.seconds / 60 if self.runs is None else 1.0
+        if self.runs is None:
+            return result.seconds / 60
+        return float(result.outcome != "slowed")  # by that clock nothing was
 
     def used(self, lab: Lab) -> float:
         if not lab.ledger_path.exists():

@@ -38,7 +38,7 @@ def used_lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def test_help_names_every_verb() -> None:
     done = cli("--help")
     assert done.returncode == 0
-    for verb in ("run", "init", "prepare", "try", "status", "show", "restore"):
+    for verb in ("run", "init", "prepare", "try", "status", "brief", "show", "restore", "skill"):
         assert f"  {verb} " in done.stdout
 
 
@@ -63,6 +63,19 @@ def test_status_says_best_baseline_and_counts(used_lab: Lab) -> None:
     assert facts["experiments"] == 5 == sum(facts["verdicts"].values())
     assert facts["baseline"]["n"] == 0 and facts["running"] is None
     assert facts["champion"]["score"] <= facts["baseline"]["score"]
+
+
+def test_a_brief_has_what_was_tried_and_the_users_ideas_of_that_moment(used_lab: Lab) -> None:
+    before = cli("brief", used_lab.root).stdout
+    assert "Edit train.py so that val_bpb becomes lower" in before and "# Ideas" not in before
+    for n in range(1, 5):
+        assert f"\n* {n}: " in before
+    (used_lab.root / "ideas.md").write_bytes(b"a deeper model\n\xff\n")
+    try:
+        assert "\n* a deeper model\n" in cli("brief", used_lab.root, "--tokens", 500).stdout
+    finally:
+        (used_lab.root / "ideas.md").unlink()
+    assert cli("brief", used_lab.root, "--tokens", 3).returncode == 2
 
 
 def test_show_has_proposal_diff_curve_verdict_and_log(used_lab: Lab) -> None:

@@ -10,7 +10,21 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "research_loop"
 LAYERS = [
     {"records", "errors", "files", "plain", "gpus", "bytecode"},
-    {"config", "edits", "checks", "curves", "git", "noise", "verdict", "plugins", "channel", "challenge"},
+    {
+        "config",
+        "edits",
+        "checks",
+        "curves",
+        "git",
+        "noise",
+        "verdict",
+        "plugins",
+        "channel",
+        "challenge",
+        "brief",
+        "kernels",
+        "skill",
+    },
     {"history", "ledger", "lock", "reserve", "scoring", "sandbox", "sandbox_launch", "seccomp"},
     {"lab", "runlog", "data", "exam"},
     {"runners", "proposers"},

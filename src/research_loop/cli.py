@@ -223,6 +223,21 @@ def status(
 
 
 @app.command()
+def brief(
+    lab: LabArgument = None,
+    tokens: Annotated[int, typer.Option("--tokens", help="At most about so many", min=500)] = 4000,
+) -> None:
+    """What to know before the next proposal: the task, what helped, what nearly did, what broke, what was tried.
+
+    Lines of the lab's ideas.md stand among it; a running loop's proposers read them, too.
+    """
+    from research_loop.brief import brief as text
+
+    opened, ledger = wiring.read(wiring.folder_of(lab))
+    print(text(ledger.history, opened.config, ideas=opened.ideas, tokens=tokens), end="")
+
+
+@app.command()
 def show(
     n: Annotated[int, typer.Argument(metavar="N", help="The experiment's number")],
     lab: LabArgument = None,
@@ -289,6 +304,37 @@ def doctor(
     held = cheats.check_up(sandbox, print) if corpus else doctor.check_up(sandbox, place, print)
     if not held:
         raise typer.Exit(1)
+
+
+skill_app = typer.Typer(help="The skill for coding agents: install it, or say where it lies.", no_args_is_help=True)
+app.add_typer(skill_app, name="skill")
+
+
+@skill_app.command()
+def install(
+    folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="The project. Default: this folder")] = None,
+    user: Annotated[bool, typer.Option("--user", help="For all of this user's projects")] = False,
+    agents: Annotated[list[str] | None, typer.Option("--for", help="Only for this agent; repeatable")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over another text of the skill")] = False,
+) -> None:
+    """Copy the skill to where coding agents look: Claude Code, Codex, Copilot, Cursor, Devin, Gemini CLI, OpenCode,
+    Windsurf."""
+    from research_loop import skill
+
+    if user and folder:
+        raise ConfigError(f"{folder}: --user goes without a folder: leave out one of them")
+    places = skill.HOME if user else skill.PROJECT
+    root = Path.home() if user else folder or Path()
+    for place, written in skill.install(root, agents or places, places, force=force).items():
+        print(f"{plain(str(place))}: {'written' if written else 'there already'}")
+
+
+@skill_app.command()
+def path() -> None:
+    """Where the skill lies in this installation, for other installers."""
+    from research_loop import skill
+
+    print(skill.find())
 
 
 def _run_null(lab: Lab, experiments: int) -> None:

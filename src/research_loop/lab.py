@@ -27,6 +27,9 @@ IGNORED = [f"{STATE}/", "data/", "results.tsv", "run.log", "__pycache__/", ".ven
 GPT_FILES = ("prepare.py", "train.py", "program.md")
 
 
+IDEAS_CHARACTERS = 100_000
+
+
 @dataclass(frozen=True, slots=True)
 class Lab:
     """An existing lab, its lab.toml read and checked."""
@@ -48,6 +51,15 @@ class Lab:
 
     def log_path(self, n: int, k: int) -> Path:
         return self.state / "logs" / f"{n}.{k}.log"
+
+    @property
+    def ideas(self) -> str:
+        """What the user wrote into ideas.md to be tried; read anew each time, so that a running loop heeds it."""
+        try:
+            with (self.root / "ideas.md").open(encoding="utf-8", errors="replace") as file:
+                return file.read(IDEAS_CHARACTERS)
+        except OSError:
+            return ""
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
         """Bytes of files in the lab. Raises LabError naming the first one that cannot be read."""
