@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.timeout(1800)]
 
 CORPUS = cheats.find_corpus()
 EVERY = cheats.read_corpus(CORPUS)
-SAMPLED = 20
+TWICE = {"ahead", "escape", "score", "state"}
 HONEST = b"import tiny\n\ntiny.main()\n"
 
 
@@ -28,12 +28,11 @@ def area(cheat: Cheat) -> str:
 
 
 def spread() -> set[str]:
-    """Names of some thirty cheats, as many of each area."""
+    """Names of a dozen cheats: of each area one, and of those that a score hangs on two."""
     areas = defaultdict(list)
     for cheat in EVERY:
         areas[area(cheat)].append(cheat.name)
-    each = SAMPLED // len(areas)
-    return {name for names in areas.values() for name in names[:: max(1, len(names) // each)][:each]}
+    return {name for area, names in areas.items() for name in (names[0], names[len(names) // 2])[: 1 + (area in TWICE)]}
 
 
 SAMPLE = spread()
