@@ -9,12 +9,13 @@ At every quarter of the time the champion of that moment is audited: trained ane
 that nothing else was scored on. Prints a table of means over seeds.
 
 With --runs the clock that train.py sees is a count of its work, and every policy gets so many runs in place of minutes:
-what else this machine does then changes nothing but how long the race takes.
+what else this machine does then changes no score, as long as it does not make a run miss its limits of real time.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import random
@@ -171,9 +172,8 @@ def make_first(folder: Path, budget: int, by_work: bool) -> Lab:
     if not (folder / CONFIG).exists():
         make_gpt_lab(folder, Wish(profile="cpu", budget_seconds=budget))
         source = (folder / "train.py").read_text()
-        assert CLOCK in source
-        if by_work:
-            (folder / "train.py").write_text(source.replace(CLOCK, WORK))
+        (folder / "train.py").write_text(source.replace(CLOCK, WORK) if by_work else source)
+    assert (WORK if by_work else CLOCK) in (folder / "train.py").read_text(), "made for the other clock"
     lab = open_lab(folder)
     prepare_lab(lab, say=print)
     return lab
@@ -210,7 +210,7 @@ class Length:
         return sum(self.of(run.result) for e in history.experiments for run in e.runs if run.result)
 
     def next_slice(self, left: float) -> Limits:
-        return Limits(seconds=min(60 * left, 180.0)) if self.runs is None else Limits(experiments=8)
+        return Limits(seconds=min(60 * left, 180.0)) if self.runs is None else Limits(experiments=min(8, round(left)))
 
 
 def race(first: Lab, place: Path, length: Length, seeds: list[int], policies: list[str]) -> None:
@@ -232,21 +232,22 @@ def race(first: Lab, place: Path, length: Length, seeds: list[int], policies: li
             print(f"{folder.name}: {length.used(lab):.1f} of {length.whole:g}", flush=True)
 
 
-def champions(lab: Lab, length: Length) -> list[Experiment]:
-    """The champion at each quarter of the race, by when verdicts fell in the lab's own running time."""
+def in_time(lab: Lab, length: Length, share: float = 1.0) -> list[Experiment]:
+    """What was decided in this share of the race, in the order of the verdicts, by the lab's own running time."""
     history = Ledger(lab.ledger_path, read_only=True).history
     runs = sorted((run for e in history.experiments for run in e.runs if run.result), key=lambda run: run.started_at)
-    found: list[Experiment] = []
-    for quarter in range(1, QUARTERS + 1):
-        spent, until = 0.0, 0.0
-        for run in runs:
-            assert run.result is not None
-            spent += length.of(run.result)
-            if spent <= length.whole * quarter / QUARTERS:
-                until = run.started_at + run.result.seconds + 5
-        kept = [e for e in history.experiments if e.kept and e.verdict and e.verdict.decided_at <= until]
-        found.append(kept[-1] if kept else history.experiments[0])
-    return found
+    spent = itertools.accumulate(length.of(run.result) for run in runs if run.result)
+    counted = [run for run, so_far in zip(runs, spent, strict=True) if so_far <= length.whole * share]
+    until = max((run.started_at + run.result.seconds for run in counted if run.result), default=0.0) + 5
+    decided = [(e.verdict.decided_at, e.n, e) for e in history.experiments if e.verdict]
+    return [e for at, _, e in sorted(decided) if at <= until]
+
+
+def champions(lab: Lab, length: Length) -> list[Experiment]:
+    """The champion at each quarter of the race."""
+    first = Ledger(lab.ledger_path, read_only=True).history.experiments[0]
+    quarters = (in_time(lab, length, quarter / QUARTERS) for quarter in range(1, QUARTERS + 1))
+    return [next((e for e in reversed(done) if e.kept), first) for done in quarters]
 
 
 def audited(lab: Lab, experiment: Experiment, runs: int) -> float:
@@ -285,9 +286,9 @@ def main() -> None:
         for seed in arguments.seeds:
             lab = lab_of(first, arguments.folder / f"{seed}-{name.replace(' ', '-').replace(chr(39), '')}", noise)
             rows.append([audited(lab, e, arguments.audits) for e in champions(lab, length)])
-            history = Ledger(lab.ledger_path, read_only=True).history
-            counts.append(len(history.experiments))
-            keeps.append(sum(e.kept for e in history.experiments) - 1)
+            done = in_time(lab, length)
+            counts.append(len(done))
+            keeps.append(sum(e.kept for e in done) - 1)
         for seed, row in zip(arguments.seeds, rows, strict=True):
             print(f"<!-- {name}, seed {seed}: {', '.join(f'{value:.4f}' for value in row)} -->")
         cells = []

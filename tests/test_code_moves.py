@@ -100,6 +100,11 @@ def test_a_move_that_was_made_is_not_made_again(ours: dict[str, CodeMove]) -> No
         assert not applies(name, move.source), name
 
 
+def test_moves_of_the_loss_can_both_be_made(ours: dict[str, CodeMove]) -> None:
+    first, second = "Logits: no soft cap", "Loss: z-loss of 1e-4 while training"
+    assert applies(second, ours[first].source) and applies(first, ours[second].source)
+
+
 def test_a_file_of_another_kind_or_none_has_no_moves() -> None:
     assert list(code_moves("LEARNING_RATE = 0.1\nprint(LEARNING_RATE)\n")) == []
     assert list(code_moves("def f(:\n")) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,15 +22,15 @@ from research_loop.session import Session
 from research_loop.testing.labs import INSTANT, make_quick_lab
 
 
-def contained(place: Path, train: str, noise: str = "none") -> Session:
-    """Of a new lab whose runs bubblewrap contains."""
+def contained(place: Path, train: str, noise: str = "none", sandbox: str = "bubblewrap") -> Session:
+    """Of a new lab whose runs are contained."""
     try:
-        choose("bubblewrap")
+        choose(sandbox)
     except SandboxError as error:
         pytest.skip(str(error))
     root = make_quick_lab(place / "lab", train=train).root
     text = (root / "lab.toml").read_text().replace('noise = "none"', f'noise = "{noise}"')
-    (root / "lab.toml").write_text(text.replace("[task]", '[task]\nsandbox = "bubblewrap"', 1))
+    (root / "lab.toml").write_text(text.replace("[task]", f'[task]\nsandbox = "{sandbox}"', 1))
     return Session(open_lab(root), LocalRunner())
 
 
@@ -80,6 +81,7 @@ def test_what_an_experiment_compiles_serves_its_next_runs_and_when_it_is_kept_al
     assert tried(compiling, 9, 0.9) == ("keep", ["found of-8", "found of-8 of-9"])
     assert tried(compiling, 10, 1.1) == ("discard", ["found of-8 of-9"])
     assert tried(compiling, 11, 1.1) == ("discard", ["found of-8 of-9"]), "a discarded shape is not carried along"
+    assert [path.name for path in (compiling.lab.state / "runs").iterdir()] == ["replaced.caches"], "for who copies it"
 
 
 def test_what_a_models_code_compiles_serves_no_other_run(compiling: Session) -> None:
@@ -101,6 +103,20 @@ def test_kernels_of_more_than_can_be_copied_for_ever_are_not_offered(
     assert tried(compiling, 9, 0.9) == ("keep", ["found", "found of-9"])
     monkeypatch.undo()
     assert compiling.jobs.kernels.offered() is not None, "what was kept last replaced them"
+
+
+def test_where_no_kernels_are_left_the_next_experiment_hands_on_its_own(compiling: Session) -> None:
+    shutil.rmtree(compiling.lab.state / "caches")
+    assert tried(compiling, 10, 1.1) == ("discard", ["found"])
+    assert tried(compiling, 11, 1.1) == ("discard", ["found of-10"])
+
+
+def test_under_landlock_nothing_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "first_gpu", lambda: 0)
+    with contained(tmp_path, COMPILES, "measured", "landlock") as session:
+        ensure_baseline(session)
+        assert not (session.lab.state / "caches").exists()
+        assert not list((session.lab.state / "runs").glob("*.caches"))
 
 
 def test_without_room_for_a_copy_a_run_starts_with_the_champions_kernels(

@@ -122,12 +122,10 @@ class JobMaker:
         gpu = first_gpu()
         if gpu is None:
             return sandbox.Spec(work, shown)
-        own = caches = None
-        if (
-            self._backend.name == sandbox.Bubblewrap.name
-        ):  # elsewhere every run has another path, and Triton stores paths
-            own = self.kernels.own(giver) if giver and giver.verdict is None else None
-            caches = own or self.kernels.offered()
+        if self._backend.name != sandbox.Bubblewrap.name:  # every run has another path, and Triton stores paths
+            return sandbox.Spec(work, shown, GPU_SCRATCH_MB, GPU_PROCESSES, gpu)
+        own = self.kernels.own(giver) if giver and giver.verdict is None else None
+        caches = own or self.kernels.offered()
         return sandbox.Spec(work, shown, GPU_SCRATCH_MB, GPU_PROCESSES, gpu, caches, fill=own is not None)
 
     def _shown(self, work: Path) -> tuple[Path, ...]:

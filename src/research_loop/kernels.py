@@ -42,11 +42,17 @@ class Kernels:
         return own if own.is_dir() else None
 
     def decided(self, experiment: Experiment) -> None:
-        """Those of a kept experiment become the champion's, the others' are removed."""
+        """Those of a kept experiment become the champion's, the others' are removed.
+
+        Where nothing is offered, for it was lost or has become too large, the next that comes is better than nothing.
+        """
         own = self._own(experiment)
-        if experiment.kept and own.is_dir():
-            remove_tree(self._champions)
-            with suppress(OSError):  # something of it stays that we may not remove: the next runs compile anew
+        if own.is_dir() and (experiment.kept or self.offered() is None):
+            before = self._runs / "replaced.caches"  # a run that starts beside this may be copying it
+            remove_tree(before)
+            with suppress(OSError):  # where one of them cannot be moved, the next runs compile anew
+                if self._champions.is_dir():
+                    self._champions.rename(before)
                 own.rename(self._champions)
         remove_tree(own)
 

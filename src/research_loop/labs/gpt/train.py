@@ -360,7 +360,10 @@ if CUDA or os.environ.get("TRITON_INTERPRET"):
         row, lane = tl.program_id(0).to(tl.int64), tl.arange(0, LANES)
         inside, target = lane < VOCAB, tl.load(targets + row)
         logit = tl.load(logits + row * VOCAB + lane, mask=inside, other=0.0).to(tl.float32)
-        tanh = tl.where(inside, 1 - 2 / (1 + tl.exp(logit * 2 / CAP)), -1.0)
+        z = logit / CAP
+        near = z * (1 - z * z * (1 / 3 - z * z * 2 / 15))  # where the quotient would cancel
+        tanh = tl.where(tl.abs(z) < 0.05, near, 1 - 2 / (1 + tl.exp(2 * z)))
+        tanh = tl.where(inside, tanh, -1.0)
         most = tl.max(tanh)
         share = tl.where(inside, tl.exp(CAP * (tanh - most)), 0.0)
         total = tl.sum(share)
@@ -396,7 +399,8 @@ if CUDA or os.environ.get("TRITON_INTERPRET"):
         if BACK:
             product *= 2 * tl.sqrt(tl.load(squares + m * N + n).to(tl.float32))
         else:
-            product = tl.maximum(product, 0.0) * product
+            product = tl.maximum(product, 0.0)
+            product *= product
         tl.store(out + m * N + n, product.to(out.dtype.element_ty))
 
 
@@ -409,7 +413,7 @@ class CappedNats(torch.autograd.Function):
         nats, vocab = torch.empty(len(x), device=x.device), len(weight)
         lanes = triton.next_power_of_2(vocab)
         warps = min(32, max(4, lanes // 1024))
-        nats_kernel[(len(x),)](logits, targets, nats, cap, vocab, lanes, num_warps=warps)
+        nats_kernel[(len(x),)](logits, targets.contiguous(), nats, cap, vocab, lanes, num_warps=warps)
         ctx.save_for_backward(x, weight, logits)
         return nats
 
@@ -431,7 +435,7 @@ def squares_product(a, b, squares=None):
     (M, K), N, back = a.shape, b.size(1), squares is not None
     out, grid = a.new_empty(M, N), (M // tile_rows * (N // tile_columns),)
     sizes = (M, N, K, *b.stride(), back, tile_rows, tile_columns, tile_depth)
-    squares_kernel[grid](a, b, squares if back else out, out, *sizes, num_warps=8, num_stages=3)
+    squares_kernel[grid](a.contiguous(), b, squares if back else out, out, *sizes, num_warps=8, num_stages=3)
     return out
 
 
@@ -447,7 +451,7 @@ class SquaredMLP(torch.autograd.Function):
     @staticmethod
     def backward(ctx, given):
         x, w_in, w_out, squares = ctx.saved_tensors
-        inner = squares_product(given.contiguous(), w_out, squares)
+        inner = squares_product(given, w_out, squares)
         return inner @ w_in, inner.T @ x, given.T @ squares
 
 
@@ -456,7 +460,7 @@ def squared_mlp(x, w_in, w_out):
     w_in, w_out, rows = w_in.to(x.dtype), w_out.to(x.dtype), x.flatten(0, -2)
     if HOPPER and x.dtype == torch.bfloat16 and whole_tiles(rows, w_in):
         return SquaredMLP.apply(rows, w_in, w_out).view_as(x)
-    return F.linear(F.linear(x, w_in).relu().square(), w_out)
+    return F.linear(F.linear(x, w_in).relu().square(), w_out)  # another function here needs the line above gone
 
 
 def capped_nats(x, weight, targets, cap):
@@ -465,7 +469,7 @@ def capped_nats(x, weight, targets, cap):
     if CUDA:
         return CappedNats.apply(x, weight, targets, cap)
     logits = F.linear(x, weight).float()
-    return F.cross_entropy(cap * torch.tanh(logits / cap), targets, reduction="none")
+    return F.cross_entropy(cap * torch.tanh(logits / cap), targets, reduction="none")  # and here
 
 
 # ------------------------------------------------------------------------------------------------------- optimizer

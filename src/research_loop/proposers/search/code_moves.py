@@ -169,7 +169,12 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "Over-confident logits early in training.",
         (
             (
-                Edit(ways.FUSED_NATS, 'return F.cross_entropy(self.lm_head({x}).float(), {t}, reduction="none")'),
+                Edit(ways.FUSED_NATS, f'return F.cross_entropy({ways.uncapped("{x}")}, {{t}}, reduction="none")'),
+                Edit("_l = SOFTCAP * torch.tanh(_l / SOFTCAP)", ""),
+                Edit("SOFTCAP = _c", ""),
+            ),
+            (
+                Edit(ways.capped("_x"), ways.uncapped("{x}")),
                 Edit("_l = SOFTCAP * torch.tanh(_l / SOFTCAP)", ""),
                 Edit("SOFTCAP = _c", ""),
             ),
@@ -255,11 +260,10 @@ RECIPES: Final[tuple[Recipe, ...]] = (
                 )
                 for ignore in ("", ", ignore_index=-1")
             ),
+            (ways.FUSED_NATS, f"logits = {ways.capped('{x}')}\n{ways.PULLED}"),
             (
-                ways.FUSED_NATS,
-                "logits = SOFTCAP * torch.tanh(self.lm_head({x}).float() / SOFTCAP)\n"
-                "pull = 1e-4 * logits.logsumexp(-1).square()\n"
-                'return F.cross_entropy(logits, {t}, reduction="none") + (pull - pull.detach())',
+                f'return F.cross_entropy({ways.uncapped("_x")}, _t, reduction="none")',
+                f"logits = {ways.uncapped('{x}')}\n{ways.PULLED}",
             ),
         ),
         needs=r'reduction="mean"\):',

@@ -8,6 +8,19 @@ FUSED_MLP = "return squared_mlp(_x, self.c_fc.weight, self.c_proj.weight)"
 """Ours: it has its plain code and its kernels inside, and a move goes around both. So it comes first."""
 
 FUSED_NATS = "return capped_nats(_x, self.lm_head.weight, _t, SOFTCAP)"
+PULLED = (
+    "pull = 1e-4 * logits.logsumexp(-1).square()\n"
+    'return F.cross_entropy(logits, {t}, reduction="none") + (pull - pull.detach())'
+)
+
+
+def uncapped(x: str) -> str:
+    return f"self.lm_head({x}).float()"
+
+
+def capped(x: str) -> str:
+    """What takes FUSED_NATS apart has one of these, and the next move has to find it."""
+    return f"SOFTCAP * torch.tanh({uncapped(x)} / SOFTCAP)"
 
 
 def each(*ways: tuple[str, str]) -> tuple[tuple[Edit, ...], ...]:
