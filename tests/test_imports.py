@@ -32,12 +32,12 @@ LAYERS = [
     {"jobs", "judging", "watchers"},
     {"dry_run", "dry_child"},
     {"session"},
-    {"signals"},
+    {"signals", "detached"},
     {"loop", "audit"},
     {"views"},
     {"null", "aftermath", "cheats"},
     {"wiring"},
-    {"cli", "testing"},
+    {"cli", "cli_skill", "testing"},
 ]
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 

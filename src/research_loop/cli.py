@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from research_loop import wiring
+from research_loop import cli_skill, wiring
 from research_loop.errors import ConfigError, LabError, ResearchLoopError
 from research_loop.plain import plain
 
 if TYPE_CHECKING:
     from research_loop.lab import Lab
+
+STILL_OPEN = 3
+"""Exit code of `wait` where there is no verdict yet."""
 
 app = typer.Typer(
     name="research-loop",
@@ -26,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_skill.app, name="skill")
 
 LabArgument = Annotated[
     Path | None, typer.Argument(metavar="LAB", help="The lab's folder. Default: this one, or ./lab")
@@ -154,16 +158,24 @@ def try_(
     why: Annotated[str, typer.Option("--why", help="The reason it should help")] = "",
     risk: Annotated[str, typer.Option("--risk", help="Memory, stability")] = "",
     again: Annotated[bool, typer.Option("--again", help="Allow code that was tried before")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return at once; `wait` has the verdict")] = False,
     unsafe: UnsafeOption = False,
 ) -> None:
     """Run the lab's own edited train.py as one experiment: kept if better, else put back to the champion's code.
 
     What was tried stays in its ref, whatever the verdict: `research-loop restore N` brings it back.
     """
+    from research_loop import detached
     from research_loop.records import Proposal
     from research_loop.signals import Signals
 
     opened = wiring.open_(wiring.folder_of(lab))
+    if detach:
+        options = [*(["--again"] if again else []), *(["--unsafe"] if unsafe else [])]
+        words = [f"--what={what}", f"--why={why}", f"--risk={risk}", *options, "--", str(opened.root)]
+        n = detached.begin(opened.state, words)
+        print(f"experiment {n}: begun; `{wiring.command_for(f'wait {n}', opened.root)}` tells its verdict")
+        return
     files = opened.read(opened.config.editable)
     with wiring.view_of(opened) as view, wiring.session_of(opened, view, unsafe) as session:
         if session.history.champion is None:
@@ -171,11 +183,34 @@ def try_(
         wiring.prepare(session)
         with Signals(session):
             proposal = Proposal(files, what, why, risk, "user", session.history.champion.n)
-            experiment = session.close(proposal, again=again)
+            n = session.submit(proposal, again=again).n
+            session.note(detached.RECORDED.format(n=n))
+            experiment = session.finish(n)
     if experiment.verdict is None:
         print(f"experiment {experiment.n}: stopped before its verdict; `research-loop run` goes on with it")
         raise typer.Exit(130)
     print(f"experiment {experiment.n}: {experiment.verdict.kind}: {experiment.verdict.detail}")
+
+
+@app.command()
+def wait(
+    n: Annotated[int, typer.Argument(metavar="N", help="The experiment's number")],
+    lab: LabArgument = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Return after so many at most", min=0)] = 45.0,
+) -> None:
+    """Wait for an experiment's verdict, for a while; exit code 3 when there is none yet."""
+    from research_loop import detached
+    from research_loop.views.live import read_live
+
+    opened, _ = wiring.read(wiring.folder_of(lab))
+    experiment = detached.wait(opened.ledger_path, n, seconds)
+    if experiment.verdict is not None:
+        print(f"experiment {n}: {experiment.verdict.kind}: {experiment.verdict.detail}")
+        return
+    live = read_live(opened.state)
+    left = f", {(1 - (live.share or 0.0)) * live.budget_seconds:.0f} s of training left" if live and live.n == n else ""
+    print(f"experiment {n}: no verdict yet{left}")
+    raise typer.Exit(STILL_OPEN)
 
 
 @app.command()
@@ -304,37 +339,6 @@ def doctor(
     held = cheats.check_up(sandbox, print) if corpus else doctor.check_up(sandbox, place, print)
     if not held:
         raise typer.Exit(1)
-
-
-skill_app = typer.Typer(help="The skill for coding agents: install it, or say where it lies.", no_args_is_help=True)
-app.add_typer(skill_app, name="skill")
-
-
-@skill_app.command()
-def install(
-    folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="The project. Default: this folder")] = None,
-    user: Annotated[bool, typer.Option("--user", help="For all of this user's projects")] = False,
-    agents: Annotated[list[str] | None, typer.Option("--for", help="Only for this agent; repeatable")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over another text of the skill")] = False,
-) -> None:
-    """Copy the skill to where coding agents look: Claude Code, Codex, Copilot, Cursor, Devin, Gemini CLI, OpenCode,
-    Windsurf."""
-    from research_loop import skill
-
-    if user and folder:
-        raise ConfigError(f"{folder}: --user goes without a folder: leave out one of them")
-    places = skill.HOME if user else skill.PROJECT
-    root = Path.home() if user else folder or Path()
-    for place, written in skill.install(root, agents or places, places, force=force).items():
-        print(f"{plain(str(place))}: {'written' if written else 'there already'}")
-
-
-@skill_app.command()
-def path() -> None:
-    """Where the skill lies in this installation, for other installers."""
-    from research_loop import skill
-
-    print(skill.find())
 
 
 def _run_null(lab: Lab, experiments: int) -> None:

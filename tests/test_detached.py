@@ -1,0 +1,88 @@
+"""An experiment goes on when the command that asked for it has returned; another command waits for its verdict."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from research_loop.lab import Lab
+from research_loop.lock import owner_pid
+from research_loop.testing.labs import make_quick_lab
+
+
+def cli(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "research_loop", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A lab with a baseline, whose runs take two seconds; what a test leaves running is ended."""
+    lab = make_quick_lab(tmp_path / "lab", seconds=2.0)
+    done = cli("run", lab.root, "--experiments", 1)
+    assert done.returncode == 0, done.stderr
+    yield lab
+    if (pid := owner_pid(lab.state)) is not None and psutil.pid_exists(pid):
+        os.kill(pid, signal.SIGTERM)
+
+
+def edit(lab: Lab, old: str, new: str) -> None:
+    text = (lab.root / "train.py").read_text()
+    assert text.count(old) == 1
+    (lab.root / "train.py").write_text(text.replace(old, new))
+
+
+def test_a_detached_experiment_returns_its_number_at_once_and_wait_its_verdict(lab: Lab) -> None:
+    edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+    began = cli("try", "-m", 'what "it" does: --why', "--why=because", "--detach", cwd=lab.root)
+    assert (began.returncode, began.stderr) == (0, "")
+    assert began.stdout == f"experiment 2: begun; `research-loop wait 2 {lab.root}` tells its verdict\n"
+    early = cli("wait", 2, lab.root, "--seconds", 0)
+    assert early.returncode == 3 and early.stdout.startswith("experiment 2: no verdict yet")
+    verdict = cli("wait", 2, lab.root)
+    assert verdict.returncode == 0 and verdict.stdout.startswith("experiment 2: discard: ")
+    shown = cli("show", 2, lab.root).stdout
+    assert 'experiment 2: what "it" does: --why' in shown and "why: because" in shown
+    assert "recorded as experiment 2" in (lab.state / "logs" / "2.try.log").read_text()
+    assert cli("wait", 2, lab.root, "--seconds", 0).stdout == verdict.stdout, "and again, later"
+
+
+def test_what_cannot_be_tried_is_one_line_and_leaves_nothing(lab: Lab) -> None:
+    unchanged = cli("try", "-m", "nothing", lab.root, "--detach")
+    assert unchanged.returncode == 1 and unchanged.stderr.count("\n") == 1
+    assert unchanged.stderr.startswith("research-loop: ") and "is the champion's code unchanged" in unchanged.stderr
+    edit(lab, "def score():", "def score(:")
+    broken = cli("try", "-m", "a typing error", lab.root, "--detach")
+    assert broken.returncode == 1 and broken.stderr.count("\n") == 1 and "train.py" in broken.stderr
+    assert not list(lab.state.glob("try-*")) and "  2 " not in cli("status", lab.root).stdout
+
+
+def test_a_second_one_is_refused_while_the_first_runs_and_the_first_goes_on(lab: Lab) -> None:
+    edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+    assert cli("try", "-m", "one", lab.root, "--detach").returncode == 0
+    second = cli("try", "-m", "two", lab.root, "--detach")
+    assert second.returncode == 1 and "another loop holds this lab" in second.stderr and second.stderr.count("\n") == 1
+    assert cli("wait", 2, lab.root).returncode == 0
+
+
+def test_where_the_loop_was_killed_wait_says_so_and_how_it_goes_on(lab: Lab) -> None:
+    edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+    assert cli("try", "-m", "one", lab.root, "--detach").returncode == 0
+    pid = owner_pid(lab.state)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.02)
+    lost = cli("wait", 2, lab.root)
+    assert lost.returncode == 1 and "nothing runs it: `research-loop run` goes on with it" in lost.stderr
+    assert cli("run", lab.root, "--experiments", 1).returncode == 0
+    assert cli("wait", 2, lab.root).returncode == 0
+    assert "there is none" in cli("wait", 99, lab.root).stderr
