@@ -38,7 +38,7 @@ def used_lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def test_help_names_every_verb() -> None:
     done = cli("--help")
     assert done.returncode == 0
-    for verb in ("run", "init", "prepare", "try", "status", "brief", "show", "restore", "skill"):
+    for verb in ("run", "init", "prepare", "try", "status", "wait", "brief", "show", "restore", "mcp", "skill"):
         assert f"  {verb} " in done.stdout
 
 

@@ -37,6 +37,7 @@ LAYERS = [
     {"views"},
     {"null", "aftermath", "cheats"},
     {"wiring"},
+    {"mcp_server"},
     {"cli", "cli_skill", "testing"},
 ]
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}

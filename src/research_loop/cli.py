@@ -171,9 +171,7 @@ def try_(
 
     opened = wiring.open_(wiring.folder_of(lab))
     if detach:
-        options = [*(["--again"] if again else []), *(["--unsafe"] if unsafe else [])]
-        words = [f"--what={what}", f"--why={why}", f"--risk={risk}", *options, "--", str(opened.root)]
-        n = detached.begin(opened.state, words)
+        n = detached.begin_try(opened, what, why, risk, again=again, unsafe=unsafe)
         print(f"experiment {n}: begun; `{wiring.command_for(f'wait {n}', opened.root)}` tells its verdict")
         return
     files = opened.read(opened.config.editable)
@@ -203,7 +201,7 @@ def wait(
     from research_loop.views.live import read_live
 
     opened, _ = wiring.read(wiring.folder_of(lab))
-    experiment = detached.wait(opened.ledger_path, n, seconds)
+    experiment = detached.wait(opened, n, seconds)
     if experiment.verdict is not None:
         print(f"experiment {n}: {experiment.verdict.kind}: {experiment.verdict.detail}")
         return
@@ -248,8 +246,7 @@ def status(
     opened, ledger = wiring.read(wiring.folder_of(lab))
     branch, live = branch_name(ledger) or "no branch yet", read_live(opened.state)
     if as_json:
-        facts = text.status_json(ledger.history, opened.config, place=plain(str(opened.root)), branch=branch, live=live)
-        print(json.dumps(facts, indent=1))
+        print(json.dumps(wiring.facts(opened, ledger), indent=1))
         return
     counts = count_models(opened)
     line = wiring.compare_counts(counts) if counts else ""
@@ -278,16 +275,15 @@ def show(
     lab: LabArgument = None,
 ) -> None:
     """One experiment: proposal, verdict, measurements, loss curve, diff, end of the log."""
-    from research_loop.lab import repository_of
-    from research_loop.views import text
+    print(wiring.shown(*wiring.read(wiring.folder_of(lab)), n))
 
-    opened, ledger = wiring.read(wiring.folder_of(lab))
-    experiment = ledger.experiment(n)
-    diff = ""
-    if experiment.parent is not None:
-        diff = repository_of(opened).diff(ledger.experiment(experiment.parent).commit, experiment.commit)
-    curve, log_tail = ledger.trace(n, max(0, len(experiment.runs) - 1))
-    print(text.show(experiment, opened.config, diff=diff, curve=curve, log_tail=log_tail))
+
+@app.command()
+def mcp(lab: LabArgument = None) -> None:
+    """Serve the lab to a coding agent over standard input and output (Model Context Protocol)."""
+    from research_loop.mcp_server import serve
+
+    serve(wiring.folder_of(lab).absolute())
 
 
 @app.command()
@@ -305,13 +301,7 @@ def restore(
     lab: LabArgument = None,
 ) -> None:
     """Bring an experiment's code back into the lab's own files. What they held before is kept in .research-loop."""
-    from research_loop.lab import repository_of
-
-    opened, ledger = wiring.read(wiring.folder_of(lab))
-    files = repository_of(opened).files(ledger.experiment(n).commit, opened.config.editable)
-    saved = wiring.save_untried(opened, files)
-    opened.write(files)
-    print(f"{', '.join(files)}: as in experiment {n}" + (f"; before: {saved}" if saved else ""))
+    print(wiring.restored(*wiring.read(wiring.folder_of(lab)), n))
 
 
 @app.command()

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from research_loop.errors import LabError
+from research_loop.lab import Lab
 from research_loop.ledger import Ledger
 from research_loop.lock import owner_pid
 from research_loop.records import Experiment
@@ -22,12 +23,17 @@ RECORDED = "recorded as experiment {n}"
 LOOKS_A_SECOND = 10
 
 
-def begin(state: Path, arguments: Sequence[str]) -> int:
-    """Starts `research-loop try` with these arguments in a session of its own; its experiment's number.
+def begin_try(lab: Lab, what: str, why: str, risk: str, *, again: bool = False, unsafe: bool = False) -> int:
+    """Starts `research-loop try` on the lab's own files in a session of its own; its experiment's number.
 
     Returns as soon as that is in the ledger. Raises LabError with the command's own line when it ended before. What it
-    says goes on in logs/N.try.log below `state`.
+    says goes on in logs/N.try.log.
     """
+    options = [*(["--again"] if again else []), *(["--unsafe"] if unsafe else [])]
+    return _begin(lab.state, [f"--what={what}", f"--why={why}", f"--risk={risk}", *options, "--", str(lab.root)])
+
+
+def _begin(state: Path, arguments: Sequence[str]) -> int:
     state.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=state, prefix="try-", suffix=".log", delete=False) as log:
         command = [sys.executable, "-m", "research_loop", "try", *arguments]
@@ -49,15 +55,15 @@ def begin(state: Path, arguments: Sequence[str]) -> int:
         time.sleep(1 / LOOKS_A_SECOND)
 
 
-def wait(ledger: Path, n: int, seconds: float) -> Experiment:
+def wait(lab: Lab, n: int, seconds: float) -> Experiment:
     """Experiment `n`, as soon as it has a verdict, or as it is after so many seconds.
 
-    Raises LabError where no loop is there to decide it, and LedgerError where there is no such experiment.
+    Raises LabError where no loop is there to decide it, and LedgerError where there is no such experiment or ledger.
     """
     until = time.monotonic() + seconds
     while True:
-        alive = _holder(ledger.parent)
-        reader = Ledger(ledger, read_only=True)
+        alive = _holder(lab.state)  # asked first: it may decide and end in between
+        reader = Ledger(lab.ledger_path, read_only=True)
         try:
             experiment = reader.experiment(n)
         finally:

@@ -6,6 +6,8 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from research_loop.plain import plain
 if TYPE_CHECKING:
     from research_loop.data.preparation import CountModels
     from research_loop.lab import Lab, Wish
+    from research_loop.ledger import Ledger
     from research_loop.session import Session
 
 
@@ -49,13 +52,23 @@ def open_(root: Path) -> Lab:
     return open_lab(root)
 
 
-def read(root: Path) -> tuple[Lab, Any]:
+def read(root: Path) -> tuple[Lab, Ledger]:
     from research_loop.ledger import Ledger
 
     opened = open_(root)
     if not opened.ledger_path.exists():
         raise LabError(f"{opened.root}: nothing has been run here yet: `{command_for('run', root)}` starts")
     return opened, Ledger(opened.ledger_path, read_only=True)
+
+
+@contextmanager
+def reading(root: Path) -> Iterator[tuple[Lab, Ledger]]:
+    """`read`, for as long as it is needed: a server opens the ledger a thousand times."""
+    lab, ledger = read(root)
+    try:
+        yield lab, ledger
+    finally:
+        ledger.close()
 
 
 def wish_of(
@@ -113,6 +126,38 @@ def proposer_of(lab: Lab, name: str | None) -> Any:
     from research_loop import proposers
 
     return proposers.load(name or lab.config.proposer)(seed=lab.config.seed)
+
+
+def facts(lab: Lab, ledger: Ledger) -> dict[str, Any]:
+    """What `status` says, as data."""
+    from research_loop.branch import branch_name
+    from research_loop.views import text
+    from research_loop.views.live import read_live
+
+    branch, live = branch_name(ledger) or "no branch yet", read_live(lab.state)
+    return text.status_json(ledger.history, lab.config, place=plain(str(lab.root)), branch=branch, live=live)
+
+
+def shown(lab: Lab, ledger: Ledger, n: int) -> str:
+    """All that is known of one experiment."""
+    from research_loop.lab import repository_of
+    from research_loop.views import text
+
+    experiment, diff = ledger.experiment(n), ""
+    if experiment.parent is not None:
+        diff = repository_of(lab).diff(ledger.experiment(experiment.parent).commit, experiment.commit)
+    curve, log_tail = ledger.trace(n, max(0, len(experiment.runs) - 1))
+    return text.show(experiment, lab.config, diff=diff, curve=curve, log_tail=log_tail)
+
+
+def restored(lab: Lab, ledger: Ledger, n: int) -> str:
+    """Writes an experiment's code into the lab's own files; what was done, and where the old ones are."""
+    from research_loop.lab import repository_of
+
+    files = repository_of(lab).files(ledger.experiment(n).commit, lab.config.editable)
+    saved = save_untried(lab, files)
+    lab.write(files)
+    return f"{', '.join(files)}: as in experiment {n}" + (f"; before: {saved}" if saved else "")
 
 
 def save_untried(lab: Lab, wanted: dict[str, bytes]) -> Path | None:

@@ -1,0 +1,140 @@
+"""A real client over standard input and output drives a lab: typed answers, errors to act on, two clients at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytest.importorskip("mcp", reason="mcp is not installed here: uv sync --extra mcp")
+
+import mcp
+
+from research_loop.lab import Lab
+from research_loop.lock import owner_pid
+from research_loop.loop import ensure_baseline
+from research_loop.runners.local import LocalRunner
+from research_loop.session import Session
+from research_loop.testing.labs import make_quick_lab
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A lab with a baseline, whose runs take a second; what a test leaves running is ended."""
+    lab = make_quick_lab(tmp_path / "lab", seconds=1.0)
+    with Session(lab, LocalRunner()) as session:
+        ensure_baseline(session)
+    yield lab
+    if (pid := owner_pid(lab.state)) is not None and psutil.pid_exists(pid):
+        os.kill(pid, signal.SIGTERM)
+
+
+def server(root: Path) -> Any:
+    """How a client starts the server."""
+    return mcp.StdioServerParameters(command=sys.executable, args=["-m", "research_loop", "mcp", str(root)])
+
+
+def drive(root: Path, talk: Callable[[Any], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with mcp.Client(server(root)) as client:
+            await talk(client)
+
+    asyncio.run(main())
+
+
+async def call(client: Any, tool: str, **arguments: object) -> Any:
+    answer = await client.call_tool(tool, arguments)
+    assert not answer.is_error, answer.content
+    return answer.structured_content
+
+
+async def refused(client: Any, tool: str, **arguments: object) -> str:
+    answer = await client.call_tool(tool, arguments)
+    assert answer.is_error
+    return str(answer.content[0].text)
+
+
+def edit(lab: Lab, old: str, new: str) -> None:
+    text = (lab.root / "train.py").read_text()
+    assert text.count(old) == 1
+    (lab.root / "train.py").write_text(text.replace(old, new))
+
+
+def test_an_agent_runs_an_experiment_and_brings_its_code_back(lab: Lab) -> None:
+    async def talk(client: Any) -> None:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        assert set(tools) == {"try_start", "try_wait", "status", "show", "brief", "restore"}
+        assert all(tool.description and tool.output_schema for tool in tools.values())
+        assert "val_bpb becomes lower" in (await call(client, "brief"))["result"]
+        edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+        began = time.monotonic()
+        assert await call(client, "try_start", what="WARMDOWN_RATIO 0.5 -> 0.25", why="a guess") == {"n": 1}
+        early = await call(client, "try_wait", n=1, seconds=0)
+        assert early["verdict"] is None and early["score"] is None
+        facts = await call(client, "status")
+        assert facts["experiments"] == 2 and facts["champion"]["n"] == 0
+        outcome = await call(client, "try_wait", n=1)
+        assert time.monotonic() - began > 1.0
+        assert outcome["verdict"] == "discard" and outcome["detail"] and outcome["score"] > 0.9 and outcome["runs"] == 1
+        assert "WARMDOWN_RATIO = 0.5" in (lab.root / "train.py").read_text()
+        assert "as in experiment 1" in (await call(client, "restore", n=1))["result"]
+        assert "WARMDOWN_RATIO = 0.25" in (lab.root / "train.py").read_text()
+        shown = (await call(client, "show", n=1))["result"]
+        assert "why: a guess" in shown and "+WARMDOWN_RATIO = 0.25" in shown
+
+    drive(lab.root, talk)
+
+
+def test_an_error_is_a_line_that_says_what_to_do(lab: Lab) -> None:
+    async def talk(client: Any) -> None:
+        assert "edit it first" in await refused(client, "try_start", what="nothing")
+        assert "there is none; the ledger has 0 to 0" in await refused(client, "show", n=7)
+        edit(lab, "def score():", "def score(:")
+        said = await refused(client, "try_start", what="a typing error")
+        assert "train.py" in said and "Traceback" not in said and said.count("\n") == 0
+
+    drive(lab.root, talk)
+
+
+def test_without_a_lab_every_call_says_how_to_make_one(tmp_path: Path) -> None:
+    async def talk(client: Any) -> None:
+        for tool in ("status", "brief"):
+            assert "research-loop" in await refused(client, tool)
+
+    drive(tmp_path / "none", talk)
+
+
+def test_two_clients_are_served_at_once_and_one_of_them_experiments(lab: Lab) -> None:
+    async def main() -> None:
+        async with mcp.Client(server(lab.root)) as one, mcp.Client(server(lab.root)) as two:
+            edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+            assert await call(one, "try_start", what="one") == {"n": 1}
+            assert "another loop holds this lab" in await refused(two, "try_start", what="two")
+            waits = [asyncio.create_task(call(client, "try_wait", n=1)) for client in (one, two, one)]
+            began = time.monotonic()
+            assert (await call(one, "status"))["experiments"] == 2, "a call that waits blocks no other"
+            assert not any(wait.done() for wait in waits) or time.monotonic() - began > 1
+            outcomes = await asyncio.gather(*waits)
+            assert [outcome["verdict"] for outcome in outcomes] == ["discard"] * 3
+
+    asyncio.run(main())
+
+
+def test_what_an_agent_began_outlives_its_server(lab: Lab) -> None:
+    async def begin(client: Any) -> None:
+        edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+        assert await call(client, "try_start", what="one") == {"n": 1}
+
+    async def later(client: Any) -> None:
+        assert (await call(client, "try_wait", n=1))["verdict"] == "discard"
+
+    drive(lab.root, begin)
+    drive(lab.root, later)
