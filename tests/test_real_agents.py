@@ -1,7 +1,7 @@
 """Real coding agents, in a clean environment, against a scripted model on loopback.
 
-They are large and not part of the project: RESEARCH_LOOP_AGENTS names a folder where npm has installed them, and what is
-not there is skipped.
+They are large and not part of the project: RESEARCH_LOOP_AGENTS names a folder where npm has installed them, and what
+is not there is skipped.
 """
 
 from __future__ import annotations
