@@ -15,10 +15,12 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
+
+from research_loop.testing.loopback import Loopback
 
 Dataset = Mapping[str, bytes]
 """Files of a dataset: path -> content."""
@@ -68,17 +70,14 @@ class LoopbackHub:
         self._changed = threading.Condition()
         self.ended = threading.Event()
         self.connections: set[socket.socket] = set()
-        handler = type("Handler", (_Handler,), {"hub": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._server = Loopback(type("Handler", (_Handler,), {"hub": self}))
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self._server.url
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -89,9 +88,7 @@ class LoopbackHub:
         if self.ended.is_set():
             return
         self.ended.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.stop()
         for connection in self.connections.copy():  # kept alive by the client, they would be answered still
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)

@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
+
+from research_loop.testing.loopback import Loopback
 
 MODEL = "scripted"
 USAGE = (1000, 100)
@@ -63,23 +65,19 @@ class ScriptedModel:
         self.turns, self.with_tools = list(turns), with_tools
         self.asked: list[Asked] = []
         self._used, self._lock = 0, threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._server = Loopback(_handler(self))
 
     @property
     def url(self) -> str:
         """Of the server, without a path."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self._server.url
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.stop()
 
     def next(self, asked: Asked) -> tuple[Turn, int]:
         """The turn that answers this request, which is kept, and the request's number."""
