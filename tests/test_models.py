@@ -1,4 +1,4 @@
-"""The scripted model servers speak the two wire formats and fail as real servers do."""
+"""The scripted model servers speak three wire formats and fail as real servers do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from research_loop.testing.models import Call, ScriptedModel, Turn
 
 EDIT = Call("edit", {"path": "train.py", "new": 'a "quoted"\nline'})
-ANTHROPIC, OPENAI = "/v1/messages", "/v1/chat/completions"
+ANTHROPIC, OPENAI, RESPONSES = "/v1/messages", "/v1/chat/completions", "/v1/responses"
 
 
 def ask(model: ScriptedModel, path: str, **body: object) -> Any:
@@ -61,7 +61,22 @@ def test_openais_format_has_text_calls_usage_and_the_same_streamed() -> None:
         assert ask(model, OPENAI)["choices"][0]["finish_reason"] == "stop"
 
 
-@pytest.mark.parametrize("path", [ANTHROPIC, OPENAI])
+def test_openais_responses_have_text_calls_usage_and_the_same_streamed() -> None:
+    with ScriptedModel([Turn("so", (EDIT, Call("space/tool", {})))]) as model:
+        message, edit, other = ask(model, RESPONSES)["output"]
+        assert message["content"][0]["text"] == "so" and json.loads(edit["arguments"]) == EDIT.arguments
+        assert "namespace" not in edit and (other["namespace"], other["name"]) == ("space", "tool")
+        assert edit["call_id"] != other["call_id"]
+        parts = events(model, RESPONSES)
+        assert [part["item"]["type"] for part in parts if part["type"] == "response.output_item.done"] == [
+            "message",
+            "function_call",
+            "function_call",
+        ]
+        assert parts[-1]["response"]["usage"]["total_tokens"] == 1100
+
+
+@pytest.mark.parametrize("path", [ANTHROPIC, OPENAI, RESPONSES])
 def test_errors_slow_and_broken_answers_are_those_of_the_script(path: str) -> None:
     turns = [Turn("too many", status=429, headers={"Retry-After": "7"}), Turn("late", seconds=0.5), Turn("cut", cut=20)]
     with ScriptedModel(turns) as model:

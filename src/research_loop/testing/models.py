@@ -1,8 +1,8 @@
 """A scripted stand-in for a model's API on loopback: for tests of whoever talks to one, without a network or a key.
 
-It speaks the two wire formats that most of them know, streamed or whole: Anthropic's messages (`/v1/messages`) and
-OpenAI's chat completions (`/v1/chat/completions`). What it answers is a list of turns, one a request; what it was asked
-is kept. It can fail as real servers do: an error with a status, an answer cut off, none at all.
+It speaks the wire formats that most of them know, streamed or whole: Anthropic's messages (`/v1/messages`), OpenAI's
+chat completions (`/v1/chat/completions`) and its responses (`/v1/responses`). What it answers is a list of turns, one a
+request; what it was asked is kept. It can fail as real servers do: an error with a status, an answer cut off, none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ USAGE = (1000, 100)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A model's wish to use a tool."""
+    """A model's wish to use a tool; with OpenAI's responses space/tool is a tool in a name space."""
 
     tool: str
     arguments: dict[str, Any]
@@ -217,7 +217,40 @@ def _usage() -> dict[str, int]:
     return {"prompt_tokens": USAGE[0], "completion_tokens": USAGE[1], "total_tokens": sum(USAGE)}
 
 
+# --------------------------------------------------------------------------------------------------- OpenAI's responses
+
+
+def _response(turn: Turn, number: int) -> dict[str, Any]:
+    said = {"type": "message", "role": "assistant", "id": f"msg_{number}", "status": "completed"}
+    items: list[dict[str, Any]] = [{**said, "content": [_output(turn.text)]}] if turn.text else []
+    for i, call in enumerate(turn.calls):
+        space, _, name = call.tool.rpartition("/")
+        named = {"name": name, **({"namespace": space} if space else {})}
+        ids = {"id": f"fc_{number}_{i}", "call_id": f"call_{number}_{i}", "status": "completed"}
+        items.append({"type": "function_call", **ids, **named, "arguments": json.dumps(call.arguments)})
+    usage = {"input_tokens": USAGE[0], "output_tokens": USAGE[1], "total_tokens": sum(USAGE)}
+    head = {"id": f"resp_{number}", "object": "response", "created_at": 0, "model": MODEL, "status": "completed"}
+    return {**head, "output": items, "usage": usage}
+
+
+def _output(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": []}
+
+
+def _response_events(turn: Turn, number: int) -> Iterator[str]:
+    def event(kind: str, **more: Any) -> str:
+        return f"event: {kind}\ndata: {json.dumps({'type': kind, **more})}\n\n"
+
+    response = _response(turn, number)
+    yield event("response.created", response={**response, "output": [], "status": "in_progress"})
+    for i, item in enumerate(response["output"]):
+        yield event("response.output_item.added", output_index=i, item=item)
+        yield event("response.output_item.done", output_index=i, item=item)
+    yield event("response.completed", response=response)
+
+
 FORMATS = {
     "/v1/messages": (_message, _message_events),
     "/v1/chat/completions": (_completion, _completion_events),
+    "/v1/responses": (_response, _response_events),
 }
