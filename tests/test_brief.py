@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from research_loop.brief import CHARACTERS_A_TOKEN, brief
 from research_loop.config import LabConfig
+from research_loop.errors import LabError
 from research_loop.records import History, Result, Run, Score, Verdict
+from research_loop.testing.labs import make_quick_lab
 from searching import experiment, history_of
 
 CONFIG = LabConfig(locked=("prepare.py",))
@@ -47,7 +51,7 @@ def test_a_brief_says_the_task_where_it_stands_and_what_came_of_every_experiment
     ], "the nearest miss first"
     assert section(text, "Tried, and no better") == ["* 4: DEPTH 8 -> 12 (0.950000, gain -0.050000)"]
     assert section(text, "Crashed") == ["* 5: DEVICE_BATCH_SIZE 128 -> 512 (oom) []"]
-    assert section(text, "Running now") == ["* 6: SCALAR_LR 0.5 -> 0.4 (open)"]
+    assert section(text, "Not decided yet") == ["* 6: SCALAR_LR 0.5 -> 0.4 (open)"]
 
 
 def test_where_higher_is_better_gains_are_upward() -> None:
@@ -77,6 +81,14 @@ def test_the_users_ideas_come_before_what_was_found() -> None:
     )
     assert text.index("Ideas of the user") < text.index("# Kept")
     assert "# Ideas" not in brief(a_night(), CONFIG, ideas="\n \n")
+
+
+def test_ideas_that_are_no_file_are_one_line_and_hold_nobody_up(tmp_path: Path) -> None:
+    lab = make_quick_lab(tmp_path / "lab")
+    assert lab.ideas == ""
+    os.mkfifo(lab.root / "ideas.md")
+    with pytest.raises(LabError, match="is not a file"):
+        _ = lab.ideas
 
 
 def long_history(count: int) -> History:

@@ -45,7 +45,7 @@ def test_help_names_every_verb() -> None:
 def test_an_unknown_verb_or_option_is_wrong_usage(lab: Lab) -> None:
     assert cli("rum").returncode == 2
     assert cli("run", lab.root, "--experimints", 3).returncode == 2
-    assert cli("run", lab.root, "--experiments", 0).returncode == 2
+    assert cli("run", lab.root, "--experiments", -1).returncode == 2
     assert cli("run", lab.root, "--hours", "nan").returncode == 2
 
 

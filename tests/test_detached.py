@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import signal
 import subprocess
@@ -13,8 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from research_loop.detached import begin_try, wait
+from research_loop.errors import ConfigError, ProposalError
 from research_loop.lab import Lab
-from research_loop.lock import owner_pid
+from research_loop.lock import is_held, owner_pid
 from research_loop.testing.labs import make_quick_lab
 
 
@@ -65,6 +69,37 @@ def test_what_cannot_be_tried_is_one_line_and_leaves_nothing(lab: Lab) -> None:
     assert not list(lab.state.glob("try-*")) and "  2 " not in cli("status", lab.root).stdout
 
 
+def test_words_that_no_command_takes_are_refused_in_one_line(lab: Lab) -> None:
+    for words, fact in (("a\0b", "holds a NUL"), ("x" * 30_000, "30,000 characters")):
+        with pytest.raises(ProposalError, match=fact):
+            begin_try(lab, words, "", "")
+    assert not list(lab.state.glob("try-*"))
+
+
+def test_seconds_that_are_none_are_refused(lab: Lab) -> None:
+    for seconds in (math.nan, -1.0):
+        with pytest.raises(ConfigError, match="give a number from 0 on"):
+            wait(lab, 0, seconds)
+
+
+def test_another_process_with_the_pid_of_a_loop_that_ended_is_not_taken_for_it(lab: Lab) -> None:
+    owner, born = lab.state / "owner.json", psutil.Process().create_time()
+    owner.write_text(json.dumps({"pid": os.getpid(), "create_time": 1.0}))
+    other = is_held(lab.state)
+    owner.write_text(json.dumps({"pid": os.getpid(), "create_time": born}))
+    ours = is_held(lab.state)
+    owner.unlink()
+    assert (other, ours, is_held(lab.state)) == (False, True, False)
+
+
+def test_no_module_of_the_labs_folder_is_taken_for_one_of_ours(lab: Lab) -> None:
+    (lab.root / "psutil.py").write_text("raise SystemExit('taken in')")
+    edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+    command = [sys.executable, "-P", "-m", "research_loop", "try", "-m", "one", "--detach"]
+    done = subprocess.run(command, cwd=lab.root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_second_one_is_refused_while_the_first_runs_and_the_first_goes_on(lab: Lab) -> None:
     edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
     assert cli("try", "-m", "one", lab.root, "--detach").returncode == 0
@@ -81,8 +116,9 @@ def test_where_the_loop_was_killed_wait_says_so_and_how_it_goes_on(lab: Lab) -> 
     os.kill(pid, signal.SIGKILL)
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.02)
-    lost = cli("wait", 2, lab.root)
-    assert lost.returncode == 1 and "nothing runs it: `research-loop run` goes on with it" in lost.stderr
-    assert cli("run", lab.root, "--experiments", 1).returncode == 0
+    for seconds in (0, 45):
+        lost = cli("wait", 2, lab.root, "--seconds", seconds)
+        assert lost.returncode == 1 and "--experiments 0` goes on with it" in lost.stderr
+    assert cli("run", lab.root, "--experiments", 0).returncode == 0
     assert cli("wait", 2, lab.root).returncode == 0
     assert "there is none" in cli("wait", 99, lab.root).stderr

@@ -57,7 +57,7 @@ def test_every_command_that_it_names_exists_with_these_options(verb: str, rest: 
 
 
 def test_it_acts_through_our_commands_alone_and_names_those_that_matter() -> None:
-    assert FIELDS["allowed-tools"].split()[0] == "Bash(research-loop:*)"
+    assert FIELDS["allowed-tools"].split()[0] == "Bash(research-loop:*)", "a word with a space in it would be two"
     assert {"status", "run", "brief", "try", "show", "restore", "audit", "report"} <= {
         verb for verb, _ in used_commands()
     }
@@ -116,6 +116,24 @@ def test_another_text_is_not_written_over_unless_forced_and_then_nothing_is_half
     assert refused.returncode == 1 and "--force writes over it" in refused.stderr and refused.stderr.count("\n") == 1
     assert mine.read_text() == "my own words" and not (tmp_path / ".agents").exists()
     assert cli("skill", "install", "--force", cwd=tmp_path).returncode == 0 and mine.read_text() == TEXT
+
+
+def test_what_is_in_the_way_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / ".windsurf").write_text("a file")
+    done = cli("skill", "install", cwd=tmp_path)
+    assert done.returncode == 1 and ".windsurf: is not a folder" in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / ".claude").exists()
+    (tmp_path / ".claude/skills/autoresearch/SKILL.md").mkdir(parents=True)
+    assert "is a folder where" in cli("skill", "install", "--for", "claude-code", "--force", cwd=tmp_path).stderr
+
+
+def test_a_link_is_another_text_and_nothing_is_written_through_it(tmp_path: Path) -> None:
+    place = tmp_path / ".claude" / "skills" / "autoresearch"
+    place.mkdir(parents=True)
+    (place / "SKILL.md").symlink_to(tmp_path / "elsewhere")
+    assert "--force writes over it" in cli("skill", "install", "--for", "claude-code", cwd=tmp_path).stderr
+    assert cli("skill", "install", "--for", "claude-code", "--force", cwd=tmp_path).returncode == 0
+    assert (place / "SKILL.md").read_text() == TEXT and not (tmp_path / "elsewhere").exists()
 
 
 def test_a_wrong_agent_or_folder_is_one_line(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def _sections(history: History, config: LabConfig, ideas: str) -> Iterator[Secti
     near.sort(key=lambda e: -gains[e.n])
     yield Section("Better than its parent, but not beyond noise: worth combining", 0.35, near, line)
     yield Section("Crashed", 0.3, broken, lambda e: f"{line(e)} [{_short(e.verdict.detail)}]")
-    yield Section("Running now", 0.3, [e for e in tried if e.verdict is None], line)
+    yield Section("Not decided yet", 0.3, [e for e in tried if e.verdict is None], line)
     yield Section("Tried, and no better", 1.0, [e for e in lost if e.n not in other], line)
 
 

@@ -64,7 +64,9 @@ def options(
 @app.command()
 def run(
     lab: LabArgument = None,
-    experiments: Annotated[int | None, typer.Option("--experiments", help="End after so many", min=1)] = None,
+    experiments: Annotated[
+        int | None, typer.Option("--experiments", help="End after so many; 0: the baseline, and what is open", min=0)
+    ] = None,
     hours: Annotated[float | None, typer.Option("--hours", help="Start none after so many hours", min=0)] = None,
     proposer: Annotated[str | None, typer.Option("--proposer", help="Who edits; lab.toml's, else the search")] = None,
     data: DataOption = None,
@@ -177,7 +179,8 @@ def try_(
     files = opened.read(opened.config.editable)
     with wiring.view_of(opened) as view, wiring.session_of(opened, view, unsafe) as session:
         if session.history.champion is None:
-            raise LabError(f"{opened.root}: has no baseline yet: `research-loop run --experiments 1` makes it first")
+            cure = wiring.command_for("run --experiments 0", opened.root)
+            raise LabError(f"{opened.root}: has no baseline yet: `{cure}` makes it first")
         wiring.prepare(session)
         with Signals(session):
             proposal = Proposal(files, what, why, risk, "user", session.history.champion.n)
@@ -261,7 +264,7 @@ def brief(
 ) -> None:
     """What to know before the next proposal: the task, what helped, what nearly did, what broke, what was tried.
 
-    Lines of the lab's ideas.md stand among it; a running loop's proposers read them, too.
+    Lines of the lab's ideas.md stand among it.
     """
     from research_loop.brief import brief as text
 

@@ -54,12 +54,14 @@ class Lab:
 
     @property
     def ideas(self) -> str:
-        """What the user wrote into ideas.md to be tried; read anew each time, so that a running loop heeds it."""
-        try:
-            with (self.root / "ideas.md").open(encoding="utf-8", errors="replace") as file:
-                return file.read(IDEAS_CHARACTERS)
-        except OSError:
+        """What the user wrote into ideas.md to be tried; read anew each time. Raises LabError where it is no file."""
+        path = self.root / "ideas.md"
+        if not path.exists():
             return ""
+        if not path.is_file():
+            raise LabError(f"{path}: is not a file: move it away, or write your ideas into one")
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(IDEAS_CHARACTERS)
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
         """Bytes of files in the lab. Raises LabError naming the first one that cannot be read."""

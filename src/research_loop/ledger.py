@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
@@ -302,3 +302,12 @@ def _cure(fact: str) -> str:
 def now() -> float:
     """Seconds since 1970, for the rows."""
     return time.time()
+
+
+def is_decided(path: Path, n: int) -> bool:
+    """Whether an experiment has a verdict: one look, without the replay that opening a Ledger is."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+            return db.execute("SELECT 1 FROM verdicts WHERE n = ? LIMIT 1", (n,)).fetchone() is not None
+    except sqlite3.Error as error:
+        raise LedgerError(f"{path}: {error}: {_cure(str(error))}") from error

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from research_loop.errors import LockedError
@@ -28,11 +29,21 @@ class Lock:
                 f"{self._owner.parent.parent}: another loop holds this lab (pid {who or 'unknown'}): "
                 f"wait for it, or stop it with `kill -INT {who or 'PID'}`"
             ) from error
-        self._owner.write_text(json.dumps({"pid": os.getpid()}))
+        self._owner.write_text(json.dumps({"pid": os.getpid(), "create_time": psutil.Process().create_time()}))
 
     def release(self) -> None:
         self._owner.unlink(missing_ok=True)
         self._lock.release()
+
+
+def is_held(state: Path) -> bool:
+    """Whether a loop that lives holds the lab; pids are given out again, so its birth counts, too."""
+    try:
+        written = json.loads((state / "owner.json").read_text())
+        owner = psutil.Process(int(written["pid"]))
+        return owner.create_time() == written["create_time"] and owner.status() != psutil.STATUS_ZOMBIE
+    except (OSError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
+        return False
 
 
 def owner_pid(state: Path) -> int | None:

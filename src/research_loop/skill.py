@@ -6,6 +6,7 @@ Gemini CLI, OpenCode and Copilot CLI what was seen with skills laid into every c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -51,11 +52,15 @@ def install(root: Path, agents: Iterable[str], places: dict[str, str], *, force:
     chosen = dict.fromkeys(root / _place(agent, places) / NAME for agent in agents)
     stale = {folder: [name for name, data in files.items() if not _holds(folder / name, data)] for folder in chosen}
     for folder, names in stale.items():
-        if not force and any((folder / name).exists() for name in names):
+        for name in names:
+            _refuse_what_is_in_the_way(root, folder / name)
+        if not force and any(os.path.lexists(folder / name) for name in names):
             raise ConfigError(f"{folder}: holds another text of this skill: --force writes over it")
     for folder, names in stale.items():
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if (folder / name).is_symlink():  # it would lead elsewhere
+                (folder / name).unlink()
             write_whole(folder / name, files[name])
     return {folder: bool(names) for folder, names in stale.items()}
 
@@ -64,6 +69,16 @@ def _place(agent: str, places: dict[str, str]) -> str:
     if agent not in places:
         raise ConfigError(f"--for {agent}: no such agent: one of {', '.join(places)}")
     return places[agent]
+
+
+def _refuse_what_is_in_the_way(root: Path, path: Path) -> None:
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder where the skill's text belongs: move it away")
+    for above in path.parents:
+        if above == root:
+            return
+        if os.path.lexists(above) and not above.is_dir():
+            raise ConfigError(f"{above}: is not a folder, and the skill belongs below it: move it away")
 
 
 def _holds(path: Path, data: bytes) -> bool:
