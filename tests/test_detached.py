@@ -19,6 +19,9 @@ from research_loop.detached import begin_try, wait
 from research_loop.errors import ConfigError, ProposalError
 from research_loop.lab import Lab
 from research_loop.lock import is_held, owner_pid
+from research_loop.loop import ensure_baseline
+from research_loop.runners.local import LocalRunner
+from research_loop.session import Session
 from research_loop.testing.labs import make_quick_lab
 
 
@@ -29,10 +32,10 @@ def cli(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProc
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A lab with a baseline, whose runs take two seconds; what a test leaves running is ended."""
-    lab = make_quick_lab(tmp_path / "lab", seconds=2.0)
-    done = cli("run", lab.root, "--experiments", 1)
-    assert done.returncode == 0, done.stderr
+    """A lab with a baseline, whose runs take a second; what a test leaves running is ended."""
+    lab = make_quick_lab(tmp_path / "lab", seconds=1.0)
+    with Session(lab, LocalRunner()) as session:
+        ensure_baseline(session)
     yield lab
     if (pid := owner_pid(lab.state)) is not None and psutil.pid_exists(pid):
         os.kill(pid, signal.SIGTERM)
@@ -48,15 +51,15 @@ def test_a_detached_experiment_returns_its_number_at_once_and_wait_its_verdict(l
     edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
     began = cli("try", "-m", 'what "it" does: --why', "--why=because", "--detach", cwd=lab.root)
     assert (began.returncode, began.stderr) == (0, "")
-    assert began.stdout == f"experiment 2: begun; `research-loop wait 2 {lab.root}` tells its verdict\n"
-    early = cli("wait", 2, lab.root, "--seconds", 0)
-    assert early.returncode == 3 and early.stdout.startswith("experiment 2: no verdict yet")
-    verdict = cli("wait", 2, lab.root)
-    assert verdict.returncode == 0 and verdict.stdout.startswith("experiment 2: discard: ")
-    shown = cli("show", 2, lab.root).stdout
-    assert 'experiment 2: what "it" does: --why' in shown and "why: because" in shown
-    assert "recorded as experiment 2" in (lab.state / "logs" / "2.try.log").read_text()
-    assert cli("wait", 2, lab.root, "--seconds", 0).stdout == verdict.stdout, "and again, later"
+    assert began.stdout == f"experiment 1: begun; `research-loop wait 1 {lab.root}` tells its verdict\n"
+    early = cli("wait", 1, lab.root, "--seconds", 0)
+    assert early.returncode == 3 and early.stdout.startswith("experiment 1: no verdict yet")
+    verdict = cli("wait", 1, lab.root)
+    assert verdict.returncode == 0 and verdict.stdout.startswith("experiment 1: discard: ")
+    shown = cli("show", 1, lab.root).stdout
+    assert 'experiment 1: what "it" does: --why' in shown and "why: because" in shown
+    assert "recorded as experiment 1" in (lab.state / "logs" / "1.try.log").read_text()
+    assert cli("wait", 1, lab.root, "--seconds", 0).stdout == verdict.stdout, "and again, later"
 
 
 def test_what_cannot_be_tried_is_one_line_and_leaves_nothing(lab: Lab) -> None:
@@ -66,7 +69,7 @@ def test_what_cannot_be_tried_is_one_line_and_leaves_nothing(lab: Lab) -> None:
     edit(lab, "def score():", "def score(:")
     broken = cli("try", "-m", "a typing error", lab.root, "--detach")
     assert broken.returncode == 1 and broken.stderr.count("\n") == 1 and "train.py" in broken.stderr
-    assert not list(lab.state.glob("try-*")) and "  2 " not in cli("status", lab.root).stdout
+    assert not list(lab.state.glob("try-*")) and "  1 " not in cli("status", lab.root).stdout
 
 
 def test_words_that_no_command_takes_are_refused_in_one_line(lab: Lab) -> None:
@@ -105,7 +108,7 @@ def test_a_second_one_is_refused_while_the_first_runs_and_the_first_goes_on(lab:
     assert cli("try", "-m", "one", lab.root, "--detach").returncode == 0
     second = cli("try", "-m", "two", lab.root, "--detach")
     assert second.returncode == 1 and "another loop holds this lab" in second.stderr and second.stderr.count("\n") == 1
-    assert cli("wait", 2, lab.root).returncode == 0
+    assert cli("wait", 1, lab.root).returncode == 0
 
 
 def test_where_the_loop_was_killed_wait_says_so_and_how_it_goes_on(lab: Lab) -> None:
@@ -117,8 +120,8 @@ def test_where_the_loop_was_killed_wait_says_so_and_how_it_goes_on(lab: Lab) -> 
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.02)
     for seconds in (0, 45):
-        lost = cli("wait", 2, lab.root, "--seconds", seconds)
+        lost = cli("wait", 1, lab.root, "--seconds", seconds)
         assert lost.returncode == 1 and "--experiments 0` goes on with it" in lost.stderr
     assert cli("run", lab.root, "--experiments", 0).returncode == 0
-    assert cli("wait", 2, lab.root).returncode == 0
+    assert cli("wait", 1, lab.root).returncode == 0
     assert "there is none" in cli("wait", 99, lab.root).stderr
