@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,11 @@ from research_loop.data import world
 from research_loop.data.preparation import prepare_lab
 from research_loop.exam import set_exam
 from research_loop.lab import Lab, Wish, make_gpt_lab, open_lab
+from research_loop.lock import is_held, owner_pid
+from research_loop.loop import ensure_baseline
 from research_loop.records import Exam
+from research_loop.runners.local import LocalRunner
+from research_loop.session import Session
 from research_loop.testing.labs import make_quick_lab, set_constants
 
 if TYPE_CHECKING:
@@ -133,3 +138,15 @@ def model(train: ModuleType, prepare: ModuleType) -> torch.nn.Module:
         made(x, y).backward()
         optimizer.step(0.2, step)
     return made.eval()
+
+
+@pytest.fixture
+def begun_lab(tmp_path: Path) -> Iterator[Lab]:
+    """A lab with a baseline, whose runs take a second; a loop that a test leaves in it is ended."""
+    lab = make_quick_lab(tmp_path / "lab", seconds=1.0)
+    with Session(lab, LocalRunner()) as session:
+        ensure_baseline(session)
+    yield lab
+    pid = owner_pid(lab.state)
+    if pid is not None and pid != os.getpid() and is_held(lab.state):
+        os.kill(pid, signal.SIGTERM)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,10 +18,7 @@ from research_loop.detached import begin_try, wait
 from research_loop.errors import ConfigError, ProposalError
 from research_loop.lab import Lab
 from research_loop.lock import is_held, owner_pid
-from research_loop.loop import ensure_baseline
-from research_loop.runners.local import LocalRunner
-from research_loop.session import Session
-from research_loop.testing.labs import make_quick_lab
+from runs import edit
 
 
 def cli(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -30,98 +26,81 @@ def cli(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProc
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A lab with a baseline, whose runs take a second; what a test leaves running is ended."""
-    lab = make_quick_lab(tmp_path / "lab", seconds=1.0)
-    with Session(lab, LocalRunner()) as session:
-        ensure_baseline(session)
-    yield lab
-    if (pid := owner_pid(lab.state)) is not None and psutil.pid_exists(pid):
-        os.kill(pid, signal.SIGTERM)
-
-
-def edit(lab: Lab, old: str, new: str) -> None:
-    text = (lab.root / "train.py").read_text()
-    assert text.count(old) == 1
-    (lab.root / "train.py").write_text(text.replace(old, new))
-
-
-def test_a_detached_experiment_returns_its_number_at_once_and_wait_its_verdict(lab: Lab) -> None:
-    edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
-    began = cli("try", "-m", 'what "it" does: --why', "--why=because", "--detach", cwd=lab.root)
+def test_a_detached_experiment_returns_its_number_at_once_and_wait_its_verdict(begun_lab: Lab) -> None:
+    edit(begun_lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+    began = cli("try", "-m", 'what "it" does: --why', "--why=because", "--detach", cwd=begun_lab.root)
     assert (began.returncode, began.stderr) == (0, "")
-    assert began.stdout == f"experiment 1: begun; `research-loop wait 1 {lab.root}` tells its verdict\n"
-    early = cli("wait", 1, lab.root, "--seconds", 0)
+    assert began.stdout == f"experiment 1: begun; `research-loop wait 1 {begun_lab.root}` tells its verdict\n"
+    early = cli("wait", 1, begun_lab.root, "--seconds", 0)
     assert early.returncode == 3 and early.stdout.startswith("experiment 1: no verdict yet")
-    verdict = cli("wait", 1, lab.root)
+    verdict = cli("wait", 1, begun_lab.root)
     assert verdict.returncode == 0 and verdict.stdout.startswith("experiment 1: discard: ")
-    shown = cli("show", 1, lab.root).stdout
+    shown = cli("show", 1, begun_lab.root).stdout
     assert 'experiment 1: what "it" does: --why' in shown and "why: because" in shown
-    assert "recorded as experiment 1" in (lab.state / "logs" / "1.try.log").read_text()
-    assert cli("wait", 1, lab.root, "--seconds", 0).stdout == verdict.stdout, "and again, later"
+    assert "recorded as experiment 1" in (begun_lab.state / "logs" / "1.try.log").read_text()
+    assert cli("wait", 1, begun_lab.root, "--seconds", 0).stdout == verdict.stdout, "and again, later"
 
 
-def test_what_cannot_be_tried_is_one_line_and_leaves_nothing(lab: Lab) -> None:
-    unchanged = cli("try", "-m", "nothing", lab.root, "--detach")
+def test_what_cannot_be_tried_is_one_line_and_leaves_nothing(begun_lab: Lab) -> None:
+    unchanged = cli("try", "-m", "nothing", begun_lab.root, "--detach")
     assert unchanged.returncode == 1 and unchanged.stderr.count("\n") == 1
     assert unchanged.stderr.startswith("research-loop: ") and "is the champion's code unchanged" in unchanged.stderr
-    edit(lab, "def score():", "def score(:")
-    broken = cli("try", "-m", "a typing error", lab.root, "--detach")
+    edit(begun_lab, "def score():", "def score(:")
+    broken = cli("try", "-m", "a typing error", begun_lab.root, "--detach")
     assert broken.returncode == 1 and broken.stderr.count("\n") == 1 and "train.py" in broken.stderr
-    assert not list(lab.state.glob("try-*")) and "  1 " not in cli("status", lab.root).stdout
+    assert not list(begun_lab.state.glob("try-*")) and "  1 " not in cli("status", begun_lab.root).stdout
 
 
-def test_words_that_no_command_takes_are_refused_in_one_line(lab: Lab) -> None:
+def test_words_that_no_command_takes_are_refused_in_one_line(begun_lab: Lab) -> None:
     for words, fact in (("a\0b", "holds a NUL"), ("x" * 30_000, "30,000 characters")):
         with pytest.raises(ProposalError, match=fact):
-            begin_try(lab, words, "", "")
-    assert not list(lab.state.glob("try-*"))
+            begin_try(begun_lab, words, "", "")
+    assert not list(begun_lab.state.glob("try-*"))
 
 
-def test_seconds_that_are_none_are_refused(lab: Lab) -> None:
+def test_seconds_that_are_none_are_refused(begun_lab: Lab) -> None:
     for seconds in (math.nan, -1.0):
         with pytest.raises(ConfigError, match="give a number from 0 on"):
-            wait(lab, 0, seconds)
+            wait(begun_lab, 0, seconds)
 
 
-def test_another_process_with_the_pid_of_a_loop_that_ended_is_not_taken_for_it(lab: Lab) -> None:
-    owner, born = lab.state / "owner.json", psutil.Process().create_time()
+def test_another_process_with_the_pid_of_a_loop_that_ended_is_not_taken_for_it(begun_lab: Lab) -> None:
+    owner, born = begun_lab.state / "owner.json", psutil.Process().create_time()
     owner.write_text(json.dumps({"pid": os.getpid(), "create_time": 1.0}))
-    other = is_held(lab.state)
+    other = is_held(begun_lab.state)
     owner.write_text(json.dumps({"pid": os.getpid(), "create_time": born}))
-    ours = is_held(lab.state)
+    ours = is_held(begun_lab.state)
     owner.unlink()
-    assert (other, ours, is_held(lab.state)) == (False, True, False)
+    assert (other, ours, is_held(begun_lab.state)) == (False, True, False)
 
 
-def test_no_module_of_the_labs_folder_is_taken_for_one_of_ours(lab: Lab) -> None:
-    (lab.root / "psutil.py").write_text("raise SystemExit('taken in')")
-    edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+def test_no_module_of_the_labs_folder_is_taken_for_one_of_ours(begun_lab: Lab) -> None:
+    (begun_lab.root / "psutil.py").write_text("raise SystemExit('taken in')")
+    edit(begun_lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
     command = [sys.executable, "-P", "-m", "research_loop", "try", "-m", "one", "--detach"]
-    done = subprocess.run(command, cwd=lab.root, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=begun_lab.root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_second_one_is_refused_while_the_first_runs_and_the_first_goes_on(lab: Lab) -> None:
-    edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
-    assert cli("try", "-m", "one", lab.root, "--detach").returncode == 0
-    second = cli("try", "-m", "two", lab.root, "--detach")
+def test_a_second_one_is_refused_while_the_first_runs_and_the_first_goes_on(begun_lab: Lab) -> None:
+    edit(begun_lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+    assert cli("try", "-m", "one", begun_lab.root, "--detach").returncode == 0
+    second = cli("try", "-m", "two", begun_lab.root, "--detach")
     assert second.returncode == 1 and "another loop holds this lab" in second.stderr and second.stderr.count("\n") == 1
-    assert cli("wait", 1, lab.root).returncode == 0
+    assert cli("wait", 1, begun_lab.root).returncode == 0
 
 
-def test_where_the_loop_was_killed_wait_says_so_and_how_it_goes_on(lab: Lab) -> None:
-    edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
-    assert cli("try", "-m", "one", lab.root, "--detach").returncode == 0
-    pid = owner_pid(lab.state)
+def test_where_the_loop_was_killed_wait_says_so_and_how_it_goes_on(begun_lab: Lab) -> None:
+    edit(begun_lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+    assert cli("try", "-m", "one", begun_lab.root, "--detach").returncode == 0
+    pid = owner_pid(begun_lab.state)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.02)
     for seconds in (0, 45):
-        lost = cli("wait", 1, lab.root, "--seconds", seconds)
+        lost = cli("wait", 1, begun_lab.root, "--seconds", seconds)
         assert lost.returncode == 1 and "--experiments 0` goes on with it" in lost.stderr
-    assert cli("run", lab.root, "--experiments", 0).returncode == 0
-    assert cli("wait", 1, lab.root).returncode == 0
-    assert "there is none" in cli("wait", 99, lab.root).stderr
+    assert cli("run", begun_lab.root, "--experiments", 0).returncode == 0
+    assert cli("wait", 1, begun_lab.root).returncode == 0
+    assert "there is none" in cli("wait", 99, begun_lab.root).stderr

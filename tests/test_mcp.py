@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 pytest.importorskip("mcp", reason="mcp is not installed here: uv sync --extra mcp")
@@ -19,22 +16,7 @@ pytest.importorskip("mcp", reason="mcp is not installed here: uv sync --extra mc
 import mcp
 
 from research_loop.lab import Lab
-from research_loop.lock import owner_pid
-from research_loop.loop import ensure_baseline
-from research_loop.runners.local import LocalRunner
-from research_loop.session import Session
-from research_loop.testing.labs import make_quick_lab
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A lab with a baseline, whose runs take a second; what a test leaves running is ended."""
-    lab = make_quick_lab(tmp_path / "lab", seconds=1.0)
-    with Session(lab, LocalRunner()) as session:
-        ensure_baseline(session)
-    yield lab
-    if (pid := owner_pid(lab.state)) is not None and psutil.pid_exists(pid):
-        os.kill(pid, signal.SIGTERM)
+from runs import edit
 
 
 def server(root: Path) -> Any:
@@ -62,19 +44,13 @@ async def refused(client: Any, tool: str, **arguments: object) -> str:
     return str(answer.content[0].text)
 
 
-def edit(lab: Lab, old: str, new: str) -> None:
-    text = (lab.root / "train.py").read_text()
-    assert text.count(old) == 1
-    (lab.root / "train.py").write_text(text.replace(old, new))
-
-
-def test_an_agent_runs_an_experiment_and_brings_its_code_back(lab: Lab) -> None:
+def test_an_agent_runs_an_experiment_and_brings_its_code_back(begun_lab: Lab) -> None:
     async def talk(client: Any) -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         assert set(tools) == {"try_start", "try_wait", "status", "show", "brief", "restore"}
         assert all(tool.description and tool.output_schema for tool in tools.values())
         assert "val_bpb becomes lower" in (await call(client, "brief"))["result"]
-        edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+        edit(begun_lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
         began = time.monotonic()
         assert await call(client, "try_start", what="WARMDOWN_RATIO 0.5 -> 0.25", why="a guess") == {"n": 1}
         early = await call(client, "try_wait", n=1, seconds=0)
@@ -84,24 +60,24 @@ def test_an_agent_runs_an_experiment_and_brings_its_code_back(lab: Lab) -> None:
         outcome = await call(client, "try_wait", n=1)
         assert time.monotonic() - began > 1.0
         assert outcome["verdict"] == "discard" and outcome["detail"] and outcome["score"] > 0.9 and outcome["runs"] == 1
-        assert "WARMDOWN_RATIO = 0.5" in (lab.root / "train.py").read_text()
+        assert "WARMDOWN_RATIO = 0.5" in (begun_lab.root / "train.py").read_text()
         assert "as in experiment 1" in (await call(client, "restore", n=1))["result"]
-        assert "WARMDOWN_RATIO = 0.25" in (lab.root / "train.py").read_text()
+        assert "WARMDOWN_RATIO = 0.25" in (begun_lab.root / "train.py").read_text()
         shown = (await call(client, "show", n=1))["result"]
         assert "why: a guess" in shown and "+WARMDOWN_RATIO = 0.25" in shown
 
-    drive(lab.root, talk)
+    drive(begun_lab.root, talk)
 
 
-def test_an_error_is_a_line_that_says_what_to_do(lab: Lab) -> None:
+def test_an_error_is_a_line_that_says_what_to_do(begun_lab: Lab) -> None:
     async def talk(client: Any) -> None:
         assert "edit it first" in await refused(client, "try_start", what="nothing")
         assert "there is none; the ledger has 0 to 0" in await refused(client, "show", n=7)
-        edit(lab, "def score():", "def score(:")
+        edit(begun_lab, "def score():", "def score(:")
         said = await refused(client, "try_start", what="a typing error")
         assert "train.py" in said and "Traceback" not in said and said.count("\n") == 0
 
-    drive(lab.root, talk)
+    drive(begun_lab.root, talk)
 
 
 def test_without_a_lab_every_call_says_how_to_make_one(tmp_path: Path) -> None:
@@ -112,10 +88,10 @@ def test_without_a_lab_every_call_says_how_to_make_one(tmp_path: Path) -> None:
     drive(tmp_path / "none", talk)
 
 
-def test_two_clients_are_served_at_once_and_one_of_them_experiments(lab: Lab) -> None:
+def test_two_clients_are_served_at_once_and_one_of_them_experiments(begun_lab: Lab) -> None:
     async def main() -> None:
-        async with mcp.Client(server(lab.root)) as one, mcp.Client(server(lab.root)) as two:
-            edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+        async with mcp.Client(server(begun_lab.root)) as one, mcp.Client(server(begun_lab.root)) as two:
+            edit(begun_lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
             assert await call(one, "try_start", what="one") == {"n": 1}
             assert "another loop holds this lab" in await refused(two, "try_start", what="two")
             waits = [asyncio.create_task(call(client, "try_wait", n=1)) for client in (one, two, one)]
@@ -128,13 +104,13 @@ def test_two_clients_are_served_at_once_and_one_of_them_experiments(lab: Lab) ->
     asyncio.run(main())
 
 
-def test_what_an_agent_began_outlives_its_server(lab: Lab) -> None:
+def test_what_an_agent_began_outlives_its_server(begun_lab: Lab) -> None:
     async def begin(client: Any) -> None:
-        edit(lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+        edit(begun_lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
         assert await call(client, "try_start", what="one") == {"n": 1}
 
     async def later(client: Any) -> None:
         assert (await call(client, "try_wait", n=1))["verdict"] == "discard"
 
-    drive(lab.root, begin)
-    drive(lab.root, later)
+    drive(begun_lab.root, begin)
+    drive(begun_lab.root, later)
