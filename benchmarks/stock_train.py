@@ -90,10 +90,10 @@ class CausalSelfAttention(nn.Module):
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if mask is None:
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        elif cuda:
-            y = flex_attention(q, k, v, block_mask=mask)
-        else:
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:T, :T])
+        elif cuda and torch.compiler.is_compiling():
+            y = flex_attention(q, k, v, block_mask=mask[1])
+        else:  # uncompiled, flex_attention writes out every score
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[0][:T, :T])
         return self.c_proj(y.transpose(1, 2).reshape(B, T, C))
 
 
@@ -180,14 +180,16 @@ class GPT(nn.Module):
         self.sin = angles.sin().bfloat16()[None, :, None, :]
 
     def _make_mask(self, window):
-        """None for full causal attention, a block mask on CUDA, bool [T, T] elsewhere."""
+        """None for full causal attention; else bool [T, T] and, on CUDA, the same as a block mask."""
         T = self.config.sequence_len
         if window >= T:
             return None
-        if cuda:
-            return create_block_mask(lambda b, h, q, k: (q >= k) & (q - k < window), None, None, T, T, device=device)
-        distance = torch.arange(T)[:, None] - torch.arange(T)
-        return (distance >= 0) & (distance < window)
+        distance = torch.arange(T, device=device)[:, None] - torch.arange(T, device=device)
+        band = (distance >= 0) & (distance < window)
+        if not cuda:
+            return band, None
+
+        return band, create_block_mask(lambda b, h, q, k: (q >= k) & (q - k < window), None, None, T, T, device=device)
 
     def forward(self, idx, targets=None, reduction="mean"):
         T = idx.size(1)
