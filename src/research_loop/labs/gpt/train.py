@@ -323,8 +323,12 @@ class GPT(nn.Module):
 # --------------------------------------------------------------------------------------------------------- kernels
 
 if CUDA or os.environ.get("TRITON_INTERPRET"):
+    import torch._functorch.config
     import triton
     import triton.language as tl
+
+    # torch keeps compiled graphs for the next start; with an autograd Function in them only where that is allowed
+    torch._functorch.config.autograd_cache_allow_custom_autograd_functions = True
 
     @triton.jit(do_not_specialize=["n", "seed"])
     def ngram_kernel(weight, squares, index, order, grads, lr, n, seed, WIDTH: tl.constexpr, LANES: tl.constexpr):
