@@ -379,3 +379,12 @@ def test_exclude_adds_each_line_once_and_keeps_the_users(tmp_path: Path) -> None
     for _ in range(2):
         lab.exclude(["/run.log", "/results.tsv", "/run.log"])
     assert exclude.read_bytes() == b"/results.tsv\nmine\n/run.log\n"
+
+
+def test_two_changes_of_a_text_are_merged_line_by_line_and_not_where_they_meet(tmp_path: Path) -> None:
+    repository = Repository.create(tmp_path)
+    base = b"A = 1\nB = 2\nC = 3"
+    assert repository.merged(base, b"A = 9\nB = 2\nC = 3", b"A = 1\nB = 8\nC = 3") == b"A = 9\nB = 8\nC = 3"
+    assert repository.merged(base, b"A = 9\nB = 2\nC = 3", b"A = 7\nB = 2\nC = 3") is None
+    assert repository.merged(base, base, b"A = 1\r\n\r\nB = 2\nD = 4\n") == b"A = 1\r\n\r\nB = 2\nD = 4\n"
+    assert repository.merged(b"", b"", b"\xff\xfe") == b"\xff\xfe"

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from research_loop.drafts import Asked, Spent, spent, waiting
 from research_loop.errors import LedgerError
 from research_loop.ledger import ADDED, Ledger
-from research_loop.records import Experiment, Point, Result, Run, Score, Verdict
+from research_loop.records import Draft, Experiment, Point, Proposal, Result, Run, Score, Usage, Verdict
 
 NEW = Experiment(-1, "MATRIX_LR 0.04 -> 0.05", "why", "risk", "search", None, "a" * 40, "key", 1.0)
 RESULT = Result(
@@ -106,8 +107,9 @@ def test_a_ledger_of_the_format_before_is_brought_up_to_date_with_all_that_it_ho
     history = before.history
     before.close()
     with closing(sqlite3.connect(tmp_path / "ledger")) as old:
-        for _, column in ADDED[3]:
-            old.execute(f"ALTER TABLE results DROP COLUMN {column.split()[0]}")
+        old.execute("DROP TABLE drafts")
+        for table, column in (*ADDED[3], *ADDED[4]):
+            old.execute(f"ALTER TABLE {table} DROP COLUMN {column.split()[0]}")
         old.execute("PRAGMA user_version = 3")
         old.commit()
     with pytest.raises(LedgerError, match="`research-loop run` brings it up to date"):
@@ -119,6 +121,22 @@ def test_a_ledger_of_the_format_before_is_brought_up_to_date_with_all_that_it_ho
     ledger.close()
     last = Ledger(tmp_path / "ledger", read_only=True).experiment(0).last
     assert last is not None and (last.waited_share, last.braked_share, last.hopeless_at) == (0.25, 0.5, None)
+
+
+def test_drafts_keep_their_proposals_and_what_they_cost(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "ledger")
+    proposal = Proposal({"train.py": b"LR = 2\xff\n"}, "LR 2", "faster", "none", "claude", 0)
+    usage = Usage(1000, 50, 0.25, "reported")
+    came = ledger.record_draft(Asked("claude", 0, 5.0, 9.0, Draft(proposal, "touched notes.md", usage, "s1")))
+    nothing = ledger.record_draft(Asked("claude", 0, 6.0, 1.0, Draft(None, "the server is down")))
+    assert came.draft.proposal is not None and came.draft.proposal.draft == came.id == 1
+    ledger.close()
+    again = Ledger(tmp_path / "ledger")
+    assert again.drafts() == (came, nothing)
+    assert spent(again.drafts()) == Spent(drafts=2, proposals=1, tokens=1050, usd=0.25, unknown=1)
+    assert waiting(again.drafts(), again.history) == [came]
+    again.propose(replace(NEW, parent=0, draft=came.id))
+    assert waiting(again.drafts(), again.history) == [], "it was run"
 
 
 def test_a_reader_sees_rows_while_the_writer_is_open(tmp_path: Path) -> None:
@@ -166,7 +184,9 @@ def test_ten_thousand_experiments_open_quickly_enough_to_be_usable(tmp_path: Pat
     filled(path).close()
     db = sqlite3.connect(path)
     experiment = ("w", "", "", "p", None, "c", "k", 0.0)
-    db.executemany("INSERT INTO experiments VALUES (?,?,?,?,?,?,?,?,?)", [(n, *experiment) for n in range(1, 10_000)])
+    db.executemany(
+        "INSERT INTO experiments VALUES (?,?,?,?,?,?,?,?,?,NULL)", [(n, *experiment) for n in range(1, 10_000)]
+    )
     db.commit()
     start = time.perf_counter()
     assert len(Ledger(path, read_only=True).history.experiments) == 10_000

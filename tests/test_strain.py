@@ -22,6 +22,8 @@ from research_loop.testing.labs import make_quick_lab
 from research_loop.views import Quiet
 from runs import linux, make_job, run
 
+pytestmark = pytest.mark.alone
+
 BUSY = """
 import time
 LEVEL = 1.0

@@ -68,7 +68,12 @@ def run(
         int | None, typer.Option("--experiments", help="End after so many; 0: the baseline, and what is open", min=0)
     ] = None,
     hours: Annotated[float | None, typer.Option("--hours", help="Start none after so many hours", min=0)] = None,
-    proposer: Annotated[str | None, typer.Option("--proposer", help="Who edits; lab.toml's, else the search")] = None,
+    proposer: Annotated[
+        list[str] | None, typer.Option("--proposer", help="Who edits; lab.toml's, else the search. Can be repeated")
+    ] = None,
+    cost: Annotated[
+        float | None, typer.Option("--cost", help="End before models and agents have cost more USD", min=0)
+    ] = None,
     data: DataOption = None,
     num_shards: ShardsOption = None,
     train: TrainOption = None,
@@ -93,11 +98,11 @@ def run(
     else:
         wiring.make(root, wish)
     opened = wiring.open_(root)
-    editor = wiring.proposer_of(opened, proposer)
+    editor, desk_of = wiring.editors_of(opened, proposer or [], cost)
     with wiring.view_of(opened) as view, wiring.session_of(opened, view, unsafe) as session:
         wiring.prepare(session)
-        with Signals(session):
-            ended = run_loop(session, editor, limits)
+        with Signals(session), desk_of(session) as desk:
+            ended = run_loop(session, editor, limits, desk)
         best = (
             f" the best code is branch {session.branch.name} in {plain(str(opened.root))};"
             if session.history.champion
@@ -254,7 +259,10 @@ def status(
     counts = count_models(opened)
     line = wiring.compare_counts(counts) if counts else ""
     place = plain(str(opened.root))
-    print(text.status(ledger.history, opened.config, place=place, branch=branch, live=live, counts=line))
+    said = text.status(
+        ledger.history, opened.config, place=place, branch=branch, live=live, counts=line, asked=ledger.drafts()
+    )
+    print(said)
 
 
 @app.command()

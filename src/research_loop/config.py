@@ -70,7 +70,10 @@ KEYS: dict[str, dict[str, tuple[str, Check]]] = {
         "train": ("the file that its train.py is from", _is_text),
     },
     "search": {
-        "proposer": ('the name of a proposer, like "search"', _is_text),
+        "proposer": (
+            'the name of a proposer, like "search", or a list of names',
+            lambda v: _is_text(v) or (_is_texts(v) and bool(v)),
+        ),
         "runner": ('the name of a runner, like "local"', _is_text),
         "seed": ("a whole number", lambda v: type(v) is int),
     },
@@ -99,7 +102,7 @@ class LabConfig:
     num_shards: int | None = None
     profile: str | None = None
     train: str | None = None
-    proposer: str = "search"
+    proposer: str | tuple[str, ...] = "search"
     runner: str = "local"
     seed: int = 0
 

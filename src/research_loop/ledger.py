@@ -17,17 +17,25 @@ from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
+from research_loop import drafts
+from research_loop.drafts import Asked
 from research_loop.errors import LedgerError
-from research_loop.records import Audit, Experiment, History, Point, Result, Run, Score, Verdict
+from research_loop.records import Audit, Draft, Experiment, History, Point, Result, Run, Score, Usage, Verdict
 
-SCHEMA_VERSION = 4
-ADDED = {3: [("results", "waited_share REAL"), ("results", "braked_share REAL")]}
+SCHEMA_VERSION = 5
+ADDED = {
+    3: [("results", "waited_share REAL"), ("results", "braked_share REAL")],
+    4: [("experiments", "draft INTEGER REFERENCES drafts")],
+}
 """Columns that a format has more than the one before it, by the number of that."""
 TABLES = {
     "meta": "key TEXT PRIMARY KEY, value TEXT NOT NULL",
     "experiments": """n INTEGER PRIMARY KEY, what TEXT NOT NULL, why TEXT NOT NULL, risk TEXT NOT NULL,
         proposer TEXT NOT NULL, parent INTEGER REFERENCES experiments, commit_id TEXT NOT NULL, code_key TEXT NOT NULL,
-        created_at REAL NOT NULL""",
+        created_at REAL NOT NULL, draft INTEGER REFERENCES drafts""",
+    "drafts": """id INTEGER PRIMARY KEY, proposer TEXT NOT NULL, parent INTEGER NOT NULL REFERENCES experiments,
+        started_at REAL NOT NULL, seconds REAL NOT NULL, tokens_in INTEGER, tokens_out INTEGER, usd REAL,
+        cost TEXT NOT NULL, session TEXT NOT NULL, detail TEXT NOT NULL, proposal TEXT NOT NULL""",
     "runs": """n INTEGER NOT NULL REFERENCES experiments, k INTEGER NOT NULL, seed INTEGER NOT NULL,
         started_at REAL NOT NULL, keeper_pid INTEGER, keeper_create_time REAL, PRIMARY KEY (n, k)""",
     "results": """n INTEGER NOT NULL, k INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
@@ -51,6 +59,8 @@ RESULT_COLUMNS = [
     *("peak_ram_mb", "hopeless_at", "waited_share", "braked_share"),
 ]
 """Of a result in `history`; the run's summary, curve and log stay in the file."""
+EXPERIMENT_FIELDS = ("n", "what", "why", "risk", "proposer", "parent", "commit", "key", "created_at", "draft")
+"""In the order of the columns."""
 
 
 class Ledger:
@@ -88,10 +98,7 @@ class Ledger:
     def propose(self, experiment: Experiment) -> Experiment:
         """Appends a new experiment under the next number, which it gets in place of its own."""
         row = replace(experiment, n=max(self._experiments, default=-1) + 1, runs=(), verdict=None)
-        self._insert(
-            "experiments",
-            (row.n, row.what, row.why, row.risk, row.proposer, row.parent, row.commit, row.key, row.created_at),
-        )
+        self._insert("experiments", tuple(getattr(row, name) for name in EXPERIMENT_FIELDS))
         return self._remember(row)
 
     def start_run(self, run: Run) -> Experiment:
@@ -134,6 +141,16 @@ class Ledger:
         facts = (result.outcome, result.reason, result.detail, *score, result.seconds)
         self._insert("audits", (None, audit.n, audit.seed, audit.started_at, *facts))
 
+    def record_draft(self, asked: Asked) -> Asked:
+        """Appends what was asked for and what came; it gets its number."""
+        draft, usage = asked.draft, asked.draft.usage
+        facts = (asked.proposer, asked.parent, asked.started_at, asked.seconds, *astuple(usage))
+        with self._transaction():
+            self._append("drafts", (None, *facts, draft.session, draft.detail, drafts.to_text(draft.proposal)))
+            (number,) = self._db.execute("SELECT last_insert_rowid()").fetchone()
+        proposal = replace(draft.proposal, draft=number) if draft.proposal else None
+        return replace(asked, id=number, draft=replace(draft, proposal=proposal))
+
     def note(self, key: str, value: str) -> None:
         """Writes down a fact about the lab, once; a second value for a key is a LedgerError."""
         self._insert("meta", (key, value))
@@ -171,6 +188,12 @@ class Ledger:
             rows = self._db.execute("SELECT * FROM audits ORDER BY id").fetchall()
         return tuple(_audit(*row) for row in rows)
 
+    def drafts(self) -> tuple[Asked, ...]:
+        """All of them, the oldest first."""
+        with self._errors():
+            rows = self._db.execute("SELECT * FROM drafts ORDER BY id").fetchall()
+        return tuple(_asked(*row) for row in rows)
+
     def held_nats(self, n: int) -> tuple[float, bytes] | None:
         """Score and nats on the held rows, each the mean over the runs of `n` that were asked for them."""
         query = """SELECT score, held_nats FROM traces JOIN results USING (n, k)
@@ -196,19 +219,23 @@ class Ledger:
             self._bring_up_to_date(version)
             return
         with self._transaction():
-            for table, columns in TABLES.items():
-                self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}) STRICT")
-                for change in ("UPDATE", "DELETE"):
-                    self._db.execute(
-                        f"CREATE TRIGGER IF NOT EXISTS no_{change.lower()}_{table} BEFORE {change} ON {table} "
-                        f"BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-                    )
+            self._make_tables()
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _make_tables(self) -> None:
+        for table, columns in TABLES.items():
+            self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}) STRICT")
+            for change in ("UPDATE", "DELETE"):
+                self._db.execute(
+                    f"CREATE TRIGGER IF NOT EXISTS no_{change.lower()}_{table} BEFORE {change} ON {table} "
+                    f"BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
+                )
 
     def _bring_up_to_date(self, version: int) -> None:
         """Adds what a file of an older format lacks."""
         while version in ADDED:
             with self._transaction():
+                self._make_tables()
                 for table, column in ADDED[version]:
                     self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
                 version += 1
@@ -232,8 +259,9 @@ class Ledger:
         newest = self._db.execute("SELECT * FROM verdicts ORDER BY n, revision")
         verdicts = {n: Verdict(*_shared(rest)) for n, _, *rest in newest}
         for row in self._db.execute("SELECT * FROM experiments ORDER BY n"):
-            shared = Experiment(*_shared(row))
-            yield replace(shared, runs=tuple(runs.get(row[0], ())), verdict=verdicts.get(row[0]))
+            *facts, draft = _shared(row)
+            bare = Experiment(*facts)
+            yield replace(bare, runs=tuple(runs.get(row[0], ())), verdict=verdicts.get(row[0]), draft=draft)
 
     def _select(self, table: str, columns: list[str]) -> Iterator[tuple[Any, ...]]:
         return iter(self._db.execute(f"SELECT n, k, {', '.join(columns)} FROM {table} ORDER BY n, k"))
@@ -287,6 +315,13 @@ def _audit(_id: int, n: int, seed: int, started_at: float, *row: Any) -> Audit:
     outcome, reason, detail, value, verified, exact, seconds = row
     score = None if value is None else Score(value, verified, exact)
     return Audit(n, seed, started_at, Result(outcome, reason, detail, score, seconds=seconds))
+
+
+def _asked(id: int, proposer: str, parent: int, *row: Any) -> Asked:
+    started_at, seconds, *usage, session, detail, text = row
+    proposal = drafts.from_text(text, proposer, parent)
+    proposal = replace(proposal, draft=id) if proposal else None
+    return Asked(proposer, parent, started_at, seconds, Draft(proposal, detail, Usage(*usage), session), id)
 
 
 def _cure(fact: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+from research_loop.desk import Desk
 from research_loop.errors import LabError, ProposalError
 from research_loop.proposers import Proposer
 from research_loop.records import Experiment, History, Proposal, Verdict
@@ -21,51 +22,64 @@ class Limits:
     seconds: float | None = None
 
 
-def run_loop(session: Session, proposer: Proposer, limits: Limits) -> str:
-    """Loops; the reason why it ended: "done", "stopped" or "nothing left to propose".
+def run_loop(session: Session, proposer: Proposer, limits: Limits, desk: Desk | None = None) -> str:
+    """Loops; the reason why it ended: "done", "stopped", "nothing left to propose" or "the money is spent".
 
-    Experiments that a former session left open are finished first and count. Raises LabError when the baseline gets
-    no score.
+    `desk` has drafts; where none is ready, `proposer` stands in. Experiments that a former session left open are
+    finished first and count. Raises LabError when the baseline gets no score.
     """
     until = None if limits.seconds is None else time.monotonic() + limits.seconds
     if not ensure_baseline(session):
         return "stopped"
-    decided, spent, planned_after = 0, False, -1
+    desk = desk or Desk(session, [])
+    decided, ended, planned_after = 0, "", -1
     while True:
         late = until is not None and time.monotonic() >= until
-        while not (session.stopping or spent or late) and session.room and _wanted(session, limits, decided):
-            spent = not _propose(session, proposer)
+        ended = ended or ("the money is spent" if desk.broke else "")
+        wanted = not (session.stopping or late or ended) and _wanted(session, limits, decided)
+        desk.tend(wanted)
+        while wanted and session.room and not desk.expecting:
+            if not _propose(session, proposer, desk):
+                ended = "" if desk.hopeful else "nothing left to propose"
+                break
+            wanted = _wanted(session, limits, decided)
+            desk.tend(wanted)
         if session.stopping and not session.runner.running:
             return "stopped"
-        if not session.history.open:
-            return "nothing left to propose" if spent else "done"
-        decided += len(session.pump(timeout=1.0))
+        if session.history.open:
+            decided += len(session.pump(timeout=1.0))
+        elif wanted and not ended:
+            desk.wait()
+        else:
+            return ended or "done"
         newest = session.history.experiments[-1].n
         if session.runner.running and newest != planned_after:
             planned_after = newest
-            _tell_plan(session, proposer)
+            _tell_plan(session, proposer, desk)
 
 
-def _propose(session: Session, proposer: Proposer) -> bool:
-    """Submits the next proposal; False when nothing is left. A useless one is said and asked again, a few times."""
+def _propose(session: Session, proposer: Proposer, desk: Desk) -> bool:
+    """Submits a draft where one is ready, else the next proposal; False when there is none. A useless one is said and
+    asked again, a few times."""
     for attempt in range(1, PROPOSAL_TRIES + 1):
-        proposal = proposer.propose(session.open(), session.history)
+        checkout = session.open()
+        proposal = desk.take(checkout) or proposer.propose(checkout, session.history)
         if proposal is None:
             return False
         try:
             session.submit(proposal)
             return True
         except ProposalError as error:
-            if attempt == PROPOSAL_TRIES:
+            if attempt == PROPOSAL_TRIES and proposal.draft is None:
                 raise
-            session.note(f"{proposer.name}: {error}")
-    return False
+            session.note(f"{proposal.proposer}: {error}")
+    return True
 
 
-def _tell_plan(session: Session, proposer: Proposer) -> None:
+def _tell_plan(session: Session, proposer: Proposer, desk: Desk) -> None:
     """What would come next if the open experiments are discarded: for the views; it is proposed anew when due."""
-    if not getattr(proposer, "deterministic", False):
-        return  # asking twice would tell nothing, and may cost money
+    if desk.hopeful or not getattr(proposer, "deterministic", False):
+        return  # a draft says so by itself; and asking twice would tell nothing
     proposal = proposer.propose(session.open(), _as_if_discarded(session.history))
     if proposal is not None:
         session.watchers.planned(" ".join(proposal.what.split()))

@@ -117,7 +117,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Edited files with what, why and risk. `parent` is the experiment whose code was edited, None for a baseline."""
+    """Edited files with what, why and risk. `parent` is the experiment whose code was edited, None for a baseline;
+    `draft` the number of the draft that it comes of."""
 
     files: Files
     what: str
@@ -125,6 +126,28 @@ class Proposal:
     risk: str = ""
     proposer: str = "user"
     parent: int | None = None
+    draft: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a model read and wrote, and what that cost; None where nobody said."""
+
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    usd: float | None = None
+    cost: Literal["reported", "estimated", "unknown"] = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What came of asking a model or an agent. `detail` says why there is no proposal, or what else was seen: other
+    files that were touched, rights that were refused. `session` is the agent's own name for its conversation."""
+
+    proposal: Proposal | None
+    detail: str = ""
+    usage: Usage = Usage()
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +165,7 @@ class Experiment:
     created_at: float
     runs: tuple[Run, ...] = ()
     verdict: Verdict | None = None
+    draft: int | None = None
 
     @property
     def scored(self) -> tuple[Result, ...]:

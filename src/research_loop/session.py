@@ -14,13 +14,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Self
+from typing import Self, TypeVar
 
 from research_loop import edits
+from research_loop.admission import Admission
 from research_loop.branch import Branch
-from research_loop.checks import check_code
+from research_loop.drafts import Asked
 from research_loop.dry_run import DryRuns
-from research_loop.errors import LabError, LedgerError, ProposalError
+from research_loop.errors import LabError, LedgerError
 from research_loop.jobs import JobMaker
 from research_loop.judging import Judge
 from research_loop.lab import Lab, repository_of
@@ -39,13 +40,13 @@ from research_loop.records import (
     Rival,
     Run,
     Verdict,
-    trusted,
 )
 from research_loop.reserve import Reserve
 from research_loop.runners import Runner
 from research_loop.verdict import Again
 from research_loop.watchers import Watcher, Watchers
 
+Appended = TypeVar("Appended")
 BASE_SEED = 42
 LOST_RUNS_ALLOWED = 3
 AUDITS = 100_000
@@ -73,7 +74,7 @@ class Session:
         seed_of: Callable[[Experiment], int] = same_seeds,
     ) -> None:
         self.lab, self.runner, self.watchers = lab, runner, Watchers(watchers)
-        self._unsafe, self._seed_of = unsafe, seed_of
+        self._seed_of = seed_of
         self.stopping = False  # start nothing more
         self.halted = False  # and end what runs
         self._stop_said = False
@@ -89,8 +90,11 @@ class Session:
             self.branch = Branch(lab, self.repository, self.ledger, self.note)
             self._judge = Judge(lab, self.ledger, self.repository)
             check_pins(self.ledger, lab, self.repository, data=False)
-            self.jobs = JobMaker(lab, self.repository, self._mark(), self._held_seed(), self.note)
-            self._dry_runs = DryRuns(lab, self.jobs, lambda: self.halted)
+            self.mark = self._mark()
+            self.jobs = JobMaker(lab, self.repository, self.mark, self._held_seed(), self.note)
+            dry_runs = DryRuns(lab, self.jobs, lambda: self.halted)
+            self.admission = Admission(lab, self.repository, self.jobs, lambda: self.history, dry_runs)
+            self.admission.unsafe = unsafe
             self._recover()
         except BaseException:
             self._lock.release()
@@ -149,7 +153,7 @@ class Session:
         None when it was stopped. It decides nothing and is recorded by itself.
         """
         self.check_pins()
-        self._refuse_uncontained(experiment.proposer, experiment.parent)
+        self.admission.refuse_uncontained(experiment.proposer, experiment.parent)
         seed, started_at, number = secrets.randbits(31), now(), len(self.ledger.audits())
         job = self.jobs.make(experiment, AUDITS + number, seed, audit=True)
         self.runner.start(job)
@@ -180,21 +184,13 @@ class Session:
 
     def submit(self, proposal: Proposal, *, again: bool = False) -> Experiment:
         """Checks a proposal, commits its code, records it and queues its first run. `again` allows a known code."""
-        files = self._whole(proposal)
-        check_code(files)
-        self._refuse_uncontained(proposal.proposer, proposal.parent)
-        key = edits.key(files)
-        if proposal.parent is not None and not again:
-            self._refuse_known(key)
         self.check_pins()
+        files = self.admission.admit(proposal, again=again)
         self._reserve.check_space()
-        if proposal.parent is not None and not again and not trusted(proposal.proposer):
-            base = self.ledger.experiment(proposal.parent).commit
-            self._dry_runs.check(files, self.repository.files(base, self.lab.config.editable), base)
-        commit = self._commit(proposal, files)
+        key, commit = edits.key(files), self._commit(proposal, files)
         what, why, risk = (" ".join(plain(text).split()) for text in (proposal.what, proposal.why, proposal.risk))
         new = Experiment(-1, what or "(no words)", why, risk, proposal.proposer, proposal.parent, commit, key, now())
-        experiment = self._recorded(lambda: self.ledger.propose(new))
+        experiment = self._recorded(lambda: self.ledger.propose(replace(new, draft=proposal.draft)))
         self.branch.mark(experiment)
         self._queue += [
             due.n for due in (*self._judge.due(), experiment) if due is experiment or not self._awaited(due)
@@ -219,39 +215,6 @@ class Session:
             self._stop_said = True
             self.note("finishing this experiment; a second Ctrl-C stops it at once")
 
-    # ------------------------------------------------------------------------------------------------------ submit
-
-    def _whole(self, proposal: Proposal) -> dict[str, bytes]:
-        """All editable files: the proposal's, and its parent's where it has none. Nothing else may be in it."""
-        editable = self.lab.config.editable
-        foreign = sorted(set(proposal.files) - set(editable))
-        if foreign:
-            raise ProposalError(f"{foreign[0]}: is not editable in this lab: only {', '.join(editable)} may change")
-        if proposal.parent is None:
-            return dict(proposal.files)
-        return {**self.repository.files(self.ledger.experiment(proposal.parent).commit, editable), **proposal.files}
-
-    def _refuse_uncontained(self, proposer: str, parent: int | None) -> None:
-        if not self.jobs.fallen_back or self._unsafe:
-            return
-        if not self.history.ours(proposer, parent):
-            raise ProposalError(
-                "no sandbox works here, so code that a model may have written is not run: `research-loop doctor` says "
-                "how to mend that, `--unsafe` runs it with all your rights"
-            )
-
-    def _refuse_known(self, key: str) -> None:
-        twin = self.history.by_key(key)
-        champion = self.history.champion
-        if twin is None:
-            return
-        if champion is not None and key == champion.key:
-            raise ProposalError(
-                f"{', '.join(self.lab.config.editable)}: is the champion's code unchanged: edit it first"
-            )
-        outcome = twin.verdict.kind if twin.verdict else "still open"
-        raise ProposalError(f"this code was tried as experiment {twin.n} ({outcome}): `--again` tries it once more")
-
     def _commit(self, proposal: Proposal, files: dict[str, bytes]) -> str:
         """A baseline's commit holds the lab's locked files as they are now; the others inherit them."""
         message = "\n\n".join(plain(part) for part in (proposal.what, proposal.why, proposal.risk) if part) + "\n"
@@ -265,7 +228,7 @@ class Session:
 
     def _start(self, n: int) -> None:
         experiment = self.ledger.experiment(n)
-        self._refuse_uncontained(experiment.proposer, experiment.parent)
+        self.admission.refuse_uncontained(experiment.proposer, experiment.parent)
         if experiment.parent is None:
             pin(self.ledger, self.lab, experiment)
         rivals = self._rival(self.history.champion), self._rival(self.history.baseline)
@@ -369,7 +332,7 @@ class Session:
 
     def _end_lost_runs(self) -> None:
         unfinished = [run for e in self.history.experiments for run in e.runs if run.result is None]
-        self.runner.recover(unfinished, self._mark())
+        self.runner.recover(unfinished, self.mark)
         for run in unfinished:
             lost = Result("lost", "lost", "the harness ended before the run did", seconds=now() - run.started_at)
             self.ledger.finish_run(run.n, run.k, lost)
@@ -382,7 +345,11 @@ class Session:
         elif experiment.last is None:
             self._queue.append(experiment.n)
 
-    def _recorded(self, append: Callable[[], Experiment]) -> Experiment:
+    def record_draft(self, asked: Asked) -> Asked:
+        """Writes down what was asked of a model or an agent, and what came; it gets its number."""
+        return self._recorded(lambda: self.ledger.record_draft(asked))
+
+    def _recorded(self, append: Callable[[], Appended]) -> Appended:
         """Appends to the ledger; on a full disk once more, after giving up the reserve and the ended runs' folders."""
         try:
             return append()

@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,10 @@ from research_loop.plain import plain
 
 if TYPE_CHECKING:
     from research_loop.data.preparation import CountModels
+    from research_loop.desk import Desk
     from research_loop.lab import Lab, Wish
     from research_loop.ledger import Ledger
+    from research_loop.proposers import Proposer
     from research_loop.session import Session
 
 
@@ -122,10 +124,16 @@ def session_of(lab: Lab, view: Any, unsafe: bool = False) -> Session:
     return Session(lab, runners.load(lab.config.runner)(), [*files, view], unsafe=unsafe)
 
 
-def proposer_of(lab: Lab, name: str | None) -> Any:
+def editors_of(lab: Lab, names: list[str], usd: float | None) -> tuple[Proposer, Callable[[Session], Desk]]:
+    """Who proposes at once, and the desk of those who draft; lab.toml's proposers where none are named."""
     from research_loop import proposers
+    from research_loop.desk import Desk
 
-    return proposers.load(name or lab.config.proposer)(seed=lab.config.seed)
+    saved = lab.config.proposer
+    found, drafters, shared = proposers.choose(names or ([saved] if isinstance(saved, str) else saved), lab.config.seed)
+    if usd is not None and not drafters:
+        raise ConfigError(f"--cost {usd:g}: {found.name} costs nothing: leave it out, or name a --proposer that does")
+    return found, lambda session: Desk(session, drafters, usd=usd, shared=shared)
 
 
 def facts(lab: Lab, ledger: Ledger) -> dict[str, Any]:
@@ -135,7 +143,8 @@ def facts(lab: Lab, ledger: Ledger) -> dict[str, Any]:
     from research_loop.views.live import read_live
 
     branch, live = branch_name(ledger) or "no branch yet", read_live(lab.state)
-    return text.status_json(ledger.history, lab.config, place=plain(str(lab.root)), branch=branch, live=live)
+    place, asked = plain(str(lab.root)), ledger.drafts()
+    return text.status_json(ledger.history, lab.config, place=place, branch=branch, live=live, asked=asked)
 
 
 def shown(lab: Lab, ledger: Ledger, n: int) -> str:
@@ -147,7 +156,8 @@ def shown(lab: Lab, ledger: Ledger, n: int) -> str:
     if experiment.parent is not None:
         diff = repository_of(lab).diff(ledger.experiment(experiment.parent).commit, experiment.commit)
     curve, log_tail = ledger.trace(n, max(0, len(experiment.runs) - 1))
-    return text.show(experiment, lab.config, diff=diff, curve=curve, log_tail=log_tail)
+    asked = next((one for one in ledger.drafts() if one.id == experiment.draft), None)
+    return text.show(experiment, lab.config, diff=diff, curve=curve, log_tail=log_tail, asked=asked)
 
 
 def restored(lab: Lab, ledger: Ledger, n: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from research_loop import plugins
+from research_loop.errors import ConfigError
+from research_loop.proposers.drafting import Drafter
 from research_loop.records import Checkout, History, Proposal
 
 
@@ -22,7 +24,26 @@ class Proposer(Protocol):
         """
 
 
-def load(name: str) -> Callable[..., Proposer]:
+def load(name: str) -> Callable[..., Any]:
     """The proposer's class or factory by its entry-point name; ConfigError names the known ones."""
-    factory: Callable[..., Proposer] = plugins.load("proposer", name)
+    factory: Callable[..., Any] = plugins.load("proposer", name)
     return factory
+
+
+def choose(names: Sequence[str], seed: int) -> tuple[Proposer, list[Drafter], bool]:
+    """Of proposers by name, or name:argument: who stands in while drafts are made (the search where nobody is named),
+    the drafters, and whether they share the loop with it. Raises ConfigError."""
+    found: list[Proposer] = []
+    drafters: list[Drafter] = []
+    for name in dict.fromkeys(names):
+        kind, colon, argument = name.partition(":")
+        factory = load(kind)
+        if getattr(factory, "drafts", False):
+            drafters.append(factory(argument))
+        elif colon:
+            raise ConfigError(f"proposer {name!r}: {kind} takes nothing behind a colon: leave that out")
+        else:
+            found.append(factory(seed=seed))
+    if len(found) > 1:
+        raise ConfigError(f"proposers {found[0].name} and {found[1].name}: both propose at once: name one of them")
+    return found[0] if found else load("search")(seed=seed), drafters, bool(found)

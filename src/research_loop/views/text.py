@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from research_loop import noise
 from research_loop.config import LabConfig
+from research_loop.drafts import Asked, spent
 from research_loop.plain import plain_lines
 from research_loop.records import Experiment, History, Point
 from research_loop.views.accounting import account
@@ -74,14 +76,22 @@ def sparkline(points: tuple[Point, ...], width: int = 60) -> str:
 
 
 def status(
-    history: History, config: LabConfig, *, place: str, branch: str, live: Live | None, counts: str, last: int = 10
+    history: History,
+    config: LabConfig,
+    *,
+    place: str,
+    branch: str,
+    live: Live | None,
+    counts: str,
+    asked: Sequence[Asked] = (),
+    last: int = 10,
 ) -> str:
     """`research-loop status`."""
     lines = [f"{place}: {branch}, {len(history.experiments)} experiments, {tally(history)}"]
     if history.champion and history.champion.score:
         lines += [f"{best(history, config.metric)}, {VERIFIED[history.champion.score.verified]}"]
     time_line = account(history, config.budget_seconds).line()
-    facts = (noise_line(history, config), time_line, early_stop_line(history), counts)
+    facts = (noise_line(history, config), time_line, early_stop_line(history), money_line(history, asked), counts)
     lines += [fact for fact in facts if fact]
     if live is not None:
         left = max(0.0, live.budget_seconds - (live.share or 0.0) * live.budget_seconds)
@@ -113,6 +123,20 @@ def early_stop_line(history: History) -> str:
     )
 
 
+def money_line(history: History, asked: Sequence[Asked]) -> str:
+    """What drafts cost; empty where none were asked for."""
+    if not asked:
+        return ""
+    sums, kept = spent(asked), sum(e.kept for e in history.experiments if e.draft is not None)
+    doubts = [f"{sums.unknown} of unknown cost"] if sums.unknown else []
+    doubts += ["partly estimated"] if sums.estimated else []
+    cost = f"${sums.usd:.2f}" + (f" ({', '.join(doubts)})" if doubts else "")
+    keep = ", none kept yet"
+    if kept:
+        keep = f", {kept} kept" + ("" if sums.unknown else f", ${sums.usd / kept:.2f} each")
+    return f"drafts: {sums.drafts} asked for, {sums.proposals} proposals, {sums.tokens:,} tokens, {cost}{keep}"
+
+
 def _noise_json(history: History, config: LabConfig) -> dict[str, Any] | None:
     sigma = noise.measure_sigma(history.experiments, config.budget_seconds)
     if sigma is None or config.noise == "none":
@@ -120,7 +144,9 @@ def _noise_json(history: History, config: LabConfig) -> dict[str, Any] | None:
     return {"sigma": sigma.value, "repeats": sigma.repeats, "detectable": noise.detectable(sigma)}
 
 
-def status_json(history: History, config: LabConfig, *, place: str, branch: str, live: Live | None) -> dict[str, Any]:
+def status_json(
+    history: History, config: LabConfig, *, place: str, branch: str, live: Live | None, asked: Sequence[Asked] = ()
+) -> dict[str, Any]:
     """`research-loop status --json`: the same as data; scores are null where there is none."""
     kinds = Counter(e.verdict.kind if e.verdict else "open" for e in history.experiments)
     return {
@@ -135,6 +161,7 @@ def status_json(history: History, config: LabConfig, *, place: str, branch: str,
         "champion": _brief(history.champion),
         "noise": _noise_json(history, config),
         "seconds": asdict(account(history, config.budget_seconds)),
+        "drafts": asdict(spent(asked)),
         "running": _finite(asdict(live)) if live else None,
         "last": [_brief(e) for e in history.experiments[-10:]],
     }
@@ -166,13 +193,22 @@ def _brief(experiment: Experiment | None) -> dict[str, Any] | None:
     }
 
 
-def show(experiment: Experiment, config: LabConfig, *, diff: str, curve: tuple[Point, ...], log_tail: str) -> str:
+def show(
+    experiment: Experiment,
+    config: LabConfig,
+    *,
+    diff: str,
+    curve: tuple[Point, ...],
+    log_tail: str,
+    asked: Asked | None = None,
+) -> str:
     """`research-loop show N`: proposal, verdict, measurements, curve, diff, log tail."""
     parent = "none" if experiment.parent is None else str(experiment.parent)
     lines = [f"experiment {experiment.n}: {experiment.what}"]
     lines += [f"why: {experiment.why}"] if experiment.why else []
     lines += [f"risk: {experiment.risk}"] if experiment.risk else []
     lines += [f"by {experiment.proposer}, on experiment {parent}, commit {experiment.commit[:7]}"]
+    lines += [_drafted(asked)] if asked else []
     verdict = experiment.verdict
     lines += [f"verdict: {verdict.kind} ({verdict.reason}): {verdict.detail}" if verdict else "verdict: still open"]
     for run in experiment.runs:
@@ -180,6 +216,16 @@ def show(experiment: Experiment, config: LabConfig, *, diff: str, curve: tuple[P
     lines += [f"training loss: {sparkline(curve)}", "", plain_lines(diff).rstrip() or "no difference to its parent"]
     lines += ["", LOG, *(f"  | {line}" for line in log_tail.splitlines())] if log_tail else []
     return "\n".join(lines)
+
+
+def _drafted(asked: Asked) -> str:
+    usage = asked.draft.usage
+    facts = [f"{asked.seconds:.0f} s"]
+    if usage.tokens_in is not None or usage.tokens_out is not None:
+        facts += [f"{usage.tokens_in or 0:,} tokens read, {usage.tokens_out or 0:,} written"]
+    facts += [f"${usage.usd:.4f} ({usage.cost})"] if usage.usd is not None else ["cost unknown"]
+    facts += [f"session {asked.draft.session}"] if asked.draft.session else []
+    return f"drafted in {', '.join(facts)}" + (f"; {asked.draft.detail}" if asked.draft.detail else "")
 
 
 def _measured(k: int, seed: int, config: LabConfig, result: Any) -> str:

@@ -1,0 +1,252 @@
+"""Drafts in the loop: real labs, runs and ledgers; the drafters here edit constants, at once or after a while."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from research_loop import edits, proposers
+from research_loop.desk import Desk
+from research_loop.errors import ConfigError, ProposalError
+from research_loop.lab import Lab
+from research_loop.ledger import Ledger
+from research_loop.loop import Limits, run_loop
+from research_loop.proposers.drafting import Request
+from research_loop.proposers.search import SearchProposer
+from research_loop.records import Checkout, Draft, Experiment, History, Proposal, Usage
+from research_loop.runners.local import LocalRunner
+from research_loop.session import Session
+from research_loop.testing.labs import make_quick_lab
+
+CENTS = Usage(1000, 100, 0.25, "reported")
+
+
+class Pen:
+    """Gives constants, one set a draft; None is a draft that comes to nothing. Waits `seconds`, unless stopped."""
+
+    drafts = True
+
+    def __init__(self, turns: list[dict[str, object] | None], seconds: float = 0.0, usage: Usage = CENTS) -> None:
+        self.name, self.turns, self.seconds, self.usage = "pen", iter(turns), seconds, usage
+        self.requests: list[Request] = []
+
+    def draft(self, request: Request) -> Draft:
+        self.requests.append(request)
+        if request.stopped.wait(self.seconds):
+            return Draft(None, "stopped", self.usage)
+        turn = next(self.turns, None)
+        if turn is None:
+            return Draft(None, "the server is down", self.usage)
+        source = edits.replace(request.checkout.files["train.py"].decode(), turn)
+        files = {"train.py": source.encode()}
+        try:
+            request.check(files)
+        except ProposalError as error:
+            return Draft(None, str(error), self.usage)
+        return Draft(
+            Proposal(files, f"set {turn}", "a guess", "none", self.name, request.checkout.parent), usage=self.usage
+        )
+
+
+class Mute:
+    """A search that has nothing to say."""
+
+    name, deterministic = "mute", True
+
+    def propose(self, checkout: Checkout, history: History) -> Proposal | None:
+        return None
+
+
+def run(*arguments: object) -> str:
+    """What the command line prints."""
+    command = [sys.executable, "-m", "research_loop", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_sum_makes_no_sense_where_nobody_costs_anything(lab: Lab) -> None:
+    command = [sys.executable, "-m", "research_loop", "run", "--cost", "1", str(lab.root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "--cost 1: search costs nothing" in done.stderr
+
+
+Loop = Callable[..., str]
+
+
+@pytest.fixture
+def loop(lab: Lab, notes: list[str]) -> Iterator[Loop]:
+    def run(pen: object, experiments: int, proposer: object = None, **money: object) -> str:
+        with Session(lab, LocalRunner()) as session:
+            session.note = notes.append
+            with Desk(session, [pen], **money) as desk:
+                return run_loop(session, proposer or SearchProposer(), Limits(experiments), desk)
+
+    yield run
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    return []
+
+
+def tried(lab: Lab) -> list[Experiment]:
+    return [e for e in Ledger(lab.ledger_path, read_only=True).history.experiments if e.parent is not None]
+
+
+def test_drafts_are_run_judged_and_recorded_with_what_they_cost(lab: Lab, loop: Loop) -> None:
+    pen = Pen([{"DEPTH": 9}, {"MATRIX_LR": 0.001}, {"EMBEDDING_LR": 0.9}])
+    assert loop(pen, 3) == "done"
+    done, drafts = tried(lab), Ledger(lab.ledger_path, read_only=True).drafts()
+    assert [(e.what, e.proposer, e.verdict and e.verdict.kind) for e in done] == [
+        ("set {'DEPTH': 9}", "pen", "keep"),
+        ("set {'MATRIX_LR': 0.001}", "pen", "discard"),
+        ("set {'EMBEDDING_LR': 0.9}", "pen", "keep"),
+    ]
+    assert [e.draft for e in done] == [d.id for d in drafts][:3] and {d.draft.usage for d in drafts} == {CENTS}
+    assert "set {'DEPTH': 9}" in pen.requests[-1].brief, "it is told what was tried"
+
+
+def test_the_search_stands_in_while_a_draft_takes_its_time(lab: Lab, loop: Loop) -> None:
+    loop(Pen([{"DEPTH": 100 + k} for k in range(9)], seconds=0.8), 8)
+    authors = [e.proposer.split("/")[0] for e in tried(lab)]
+    assert authors[0] == "search" and authors.count("search") > 1 and "pen" in authors, authors
+
+
+def test_a_machine_waits_a_moment_for_a_draft_that_is_due(lab: Lab, loop: Loop) -> None:
+    loop(Pen([{"DEPTH": 10}], seconds=0.3), 1)
+    assert [e.proposer for e in tried(lab)] == ["pen"]
+
+
+def test_a_loop_whose_search_is_at_its_end_waits_for_drafts(lab: Lab, loop: Loop) -> None:
+    assert loop(Pen([{"DEPTH": 10}, {"MATRIX_LR": 0.05}], seconds=1.5), 2, Mute()) == "done"
+    assert len(tried(lab)) == 2
+
+
+def test_a_drafter_that_fails_again_and_again_rests_and_the_search_goes_on(
+    lab: Lab, loop: Loop, notes: list[str]
+) -> None:
+    pen = Pen([None] * 50)
+    loop(pen, 4)
+    assert len(pen.requests) == 3 and len(tried(lab)) == 4
+    assert "no proposal: pen: the server is down" in notes
+    assert any(note.startswith("pen: rests for 10 min after 3 drafts in a row") for note in notes)
+    assert [d.draft.detail for d in Ledger(lab.ledger_path, read_only=True).drafts()] == ["the server is down"] * 3
+
+
+def test_a_drafter_with_a_fault_of_its_own_ends_no_loop(lab: Lab, loop: Loop, notes: list[str]) -> None:
+    class Broken(Pen):
+        def draft(self, request: Request) -> Draft:
+            raise KeyError("usage")
+
+    assert loop(Broken([]), 2) == "done"
+    assert any("KeyError: 'usage': a fault of this proposer" in note for note in notes)
+
+
+def drafted(desk: Desk, session: Session) -> None:
+    """Until one more draft is there."""
+    before = len(session.ledger.drafts())
+    desk.tend(True)
+    while len(session.ledger.drafts()) == before:
+        desk.wait()
+        desk.tend(False)
+
+
+def test_a_draft_that_was_paid_for_survives_a_kill_before_its_run(lab: Lab, loop: Loop) -> None:
+    loop(Pen([]), 0)
+    with Session(lab, LocalRunner()) as session:
+        drafted(Desk(session, [Pen([{"DEPTH": 10}])]), session)
+    assert tried(lab) == []
+    loop(Pen([]), 1)
+    (experiment,) = tried(lab)
+    assert experiment.what == "set {'DEPTH': 10}" and experiment.draft == 1
+
+
+@pytest.mark.parametrize("other", ["WARMDOWN_RATIO", "MATRIX_LR", "DEPTH"])
+def test_a_draft_for_the_champion_before_is_carried_over_where_it_fits(
+    lab: Lab, loop: Loop, notes: list[str], other: str
+) -> None:
+    loop(Pen([]), 0)
+    with Session(lab, LocalRunner()) as session:
+        session.note = notes.append
+        desk, first = Desk(session, [Pen([{other: 7}])]), session.open()
+        drafted(desk, session)
+        source = edits.replace(first.files["train.py"].decode(), {"DEPTH": 9})
+        session.close(Proposal({"train.py": source.encode()}, "DEPTH 9", parent=first.parent))
+        taken = desk.take(session.open())
+    if other == "DEPTH":
+        assert taken is None and "does not fit the new champion's code" in notes[-1]
+    else:
+        assert taken is not None and taken.parent == 1
+        assert taken.files["train.py"].decode() == edits.replace(source, {other: 7})
+
+
+def test_a_loop_ends_before_its_drafts_have_cost_more_than_they_may(lab: Lab, loop: Loop) -> None:
+    pen = Pen([{"DEPTH": depth} for depth in (3, 4, 5, 6, 7)])
+    assert loop(pen, 99, usd=1.0) == "the money is spent"
+    assert len(pen.requests) == 3, "a fourth might have cost 0.375, and 0.25 was left"
+    assert [request.usd for request in pen.requests] == [1.0, 0.75, 0.5]
+    assert len(tried(lab)) >= 3, "what was paid for was run"
+
+
+def test_a_sum_cannot_be_held_by_whom_nobody_knows_the_cost_of(lab: Lab, loop: Loop) -> None:
+    pen = Pen([{"DEPTH": 3}, {"DEPTH": 4}], usage=Usage(10, 10))
+    assert loop(pen, 99, usd=1.0) == "the money is spent" and len(pen.requests) == 1
+
+
+def test_a_stop_is_told_to_the_draft_in_the_making_and_not_only_after_the_run(tmp_path: Path) -> None:
+    lab, pen, running = make_quick_lab(tmp_path / "lab", seconds=3.0), Pen([{"DEPTH": 10}], seconds=60), []
+    with Session(lab, LocalRunner()) as session, Desk(session, [pen]) as desk:
+
+        def stop() -> None:
+            while not (pen.requests and session.runner.running):
+                time.sleep(0.05)
+            session.stopping = True
+            running.append(pen.requests[0].stopped.wait(10) and session.runner.running)
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        began = time.monotonic()
+        assert run_loop(session, SearchProposer(), Limits(), desk) == "stopped"
+        stopper.join()
+    assert time.monotonic() - began < 30 and running == [1]
+    (draft,) = Ledger(lab.ledger_path, read_only=True).drafts()
+    assert draft.draft.detail == "stopped" and draft.draft.usage == CENTS, "and what it cost is known"
+
+
+def test_a_bandit_shares_the_loop_between_a_drafter_and_the_search(tmp_path: Path) -> None:
+    lab = make_quick_lab(tmp_path / "shared", seconds=0.05)
+    pen = Pen([{"MATRIX_LR": 0.001 * k} for k in range(1, 99)])
+    with Session(lab, LocalRunner()) as session, Desk(session, [pen], shared=True) as desk:
+        run_loop(session, SearchProposer(), Limits(14), desk)
+    authors = {e.proposer.split("/")[0] for e in tried(lab)}
+    assert authors == {"pen", "search"}
+
+
+def test_the_search_by_name_is_the_search_alone(lab: Lab) -> None:
+    run("run", "--proposer", "search", "--experiments", 1, lab.root)
+    assert tried(lab)[0].proposer.startswith("search/")
+
+
+def test_names_of_proposers_are_checked_before_anything_runs() -> None:
+    with pytest.raises(ConfigError, match="search takes nothing behind a colon"):
+        proposers.choose(["search:fast"], 0)
+    with pytest.raises(ConfigError, match="no proposer named 'nobody'"):
+        proposers.choose(["nobody"], 0)
+    found, drafters, shared = proposers.choose([], 3)
+    assert (found.name, drafters, shared) == ("search", [], False)
+
+
+def test_status_and_show_say_what_drafts_cost(lab: Lab, loop: Loop) -> None:
+    loop(Pen([{"DEPTH": 10}, None, {"DEPTH": 3}]), 2)
+    status = run("status", lab.root)
+    assert "drafts: 3 asked for, 2 proposals, 3,300 tokens, $0.75, 1 kept, $0.75 each" in status
+    assert json.loads(run("status", "--json", lab.root))["drafts"]["usd"] == 0.75
+    assert "drafted in 0 s, 1,000 tokens read, 100 written, $0.2500 (reported)" in run("show", 1, lab.root)
