@@ -1,8 +1,10 @@
-"""The scripted model servers speak three wire formats and fail as real servers do."""
+"""The scripted model servers speak four wire formats and fail as real servers do."""
 
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import time
 from typing import Any
 
@@ -13,6 +15,7 @@ from research_loop.testing.models import Call, ScriptedModel, Turn
 
 EDIT = Call("edit", {"path": "train.py", "new": 'a "quoted"\nline'})
 ANTHROPIC, OPENAI, RESPONSES = "/v1/messages", "/v1/chat/completions", "/v1/responses"
+GOOGLE = "/v1beta/models/any:generateContent"
 
 
 def ask(model: ScriptedModel, path: str, **body: object) -> Any:
@@ -76,7 +79,21 @@ def test_openais_responses_have_text_calls_usage_and_the_same_streamed() -> None
         assert parts[-1]["response"]["usage"]["total_tokens"] == 1100
 
 
-@pytest.mark.parametrize("path", [ANTHROPIC, OPENAI, RESPONSES])
+def test_googles_contents_have_text_calls_usage_and_the_same_streamed() -> None:
+    with ScriptedModel([Turn("so", (EDIT, EDIT))]) as model:
+        whole = ask(model, GOOGLE)
+        text, edit, other = whole["candidates"][0]["content"]["parts"]
+        assert text == {"text": "so"} and edit["functionCall"]["args"] == EDIT.arguments
+        assert edit["functionCall"]["id"] != other["functionCall"]["id"]
+        assert whole["usageMetadata"]["totalTokenCount"] == 1100
+        parts = events(model, "/v1beta/models/any:streamGenerateContent?alt=sse")
+        assert parts[0]["candidates"][0]["content"]["parts"] == [{"text": "so"}]
+        assert parts[1]["candidates"][0]["content"]["parts"][0]["functionCall"]["args"] == EDIT.arguments
+        assert [part["candidates"][0].get("finishReason") for part in parts] == [None, None, None, "STOP"]
+        assert parts[-1]["usageMetadata"]["promptTokenCount"] == 1000
+
+
+@pytest.mark.parametrize("path", [ANTHROPIC, OPENAI, RESPONSES, GOOGLE])
 def test_errors_slow_and_broken_answers_are_those_of_the_script(path: str) -> None:
     turns = [Turn("too many", status=429, headers={"Retry-After": "7"}), Turn("late", seconds=0.5), Turn("cut", cut=20)]
     with ScriptedModel(turns) as model:
@@ -106,3 +123,12 @@ def test_two_servers_at_once_have_their_own_scripts_and_none_is_left() -> None:
         assert texts == ["two", "one"]
     with pytest.raises(httpx.ConnectError):
         ask(one, ANTHROPIC)
+
+
+def test_a_client_that_hangs_up_is_no_fault(capfd: pytest.CaptureFixture[str]) -> None:
+    with ScriptedModel([Turn("x" * 10_000_000, seconds=0.2)]) as model:
+        with socket.create_connection(("127.0.0.1", int(model.url.rpartition(":")[2]))) as client:
+            client.sendall(b"POST /v1/messages HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        time.sleep(0.5)
+    assert capfd.readouterr().err == ""

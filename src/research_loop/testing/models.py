@@ -1,16 +1,18 @@
 """A scripted stand-in for a model's API on loopback: for tests of whoever talks to one, without a network or a key.
 
 It speaks the wire formats that most of them know, streamed or whole: Anthropic's messages (`/v1/messages`), OpenAI's
-chat completions (`/v1/chat/completions`) and its responses (`/v1/responses`). What it answers is a list of turns, one a
+chat completions (`/v1/chat/completions`) and its responses (`/v1/responses`), and Google's contents
+(`/v1beta/models/MODEL:generateContent`, or `:streamGenerateContent`). What it answers is a list of turns, one a
 request; what it was asked is kept. It can fail as real servers do: an error with a status, an answer cut off, none.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
@@ -35,7 +37,7 @@ class Turn:
     """One answer: a text, tool calls, or both; or one of the ways to fail.
 
     `status` other than 200 is an error with `text` as its message. `seconds` pass before anything is sent. `cut` ends
-    the connection after so many bytes of the body.
+    the connection after so many bytes of the body. `body` is sent as it is, in place of one made of text and calls.
     """
 
     text: str = ""
@@ -44,6 +46,7 @@ class Turn:
     seconds: float = 0.0
     cut: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def _handler(model: ScriptedModel) -> type[BaseHTTPRequestHandler]:
             turn, number = model.next(asked)
             time.sleep(turn.seconds)
             kind, data = _answer(asked, turn, number)
-            status = turn.status if path in FORMATS else 404
+            status = turn.status if _format(path) else 404
             self.send_response(status)
             for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **turn.headers}.items():
                 self.send_header(name, value)
@@ -121,10 +124,13 @@ def _handler(model: ScriptedModel) -> type[BaseHTTPRequestHandler]:
 
 def _answer(asked: Asked, turn: Turn, number: int) -> tuple[str, bytes]:
     """Content type and body; `number` makes the names of calls unique."""
-    if turn.status != 200 or asked.path not in FORMATS:
+    if turn.body is not None:
+        return "application/json", turn.body
+    form = _format(asked.path)
+    if turn.status != 200 or form is None:
         return "application/json", json.dumps({"error": {"type": "error", "message": turn.text}}).encode()
-    whole, events = FORMATS[asked.path]
-    if not asked.body.get("stream"):
+    whole, events = form
+    if not asked.body.get("stream") and not asked.path.endswith(":streamGenerateContent"):
         return "application/json", json.dumps(whole(turn, number)).encode()
     return "text/event-stream", "".join(events(turn, number)).encode()
 
@@ -249,8 +255,38 @@ def _response_events(turn: Turn, number: int) -> Iterator[str]:
     yield event("response.completed", response=response)
 
 
-FORMATS = {
+# --------------------------------------------------------------------------------------------------- Google's contents
+
+
+def _content(turn: Turn, number: int) -> dict[str, Any]:
+    parts: list[dict[str, Any]] = [{"text": turn.text}] if turn.text else []
+    for i, call in enumerate(turn.calls):
+        parts.append({"functionCall": {"id": f"call_{number}_{i}", "name": call.tool, "args": call.arguments}})
+    counts = {"promptTokenCount": USAGE[0], "candidatesTokenCount": USAGE[1], "totalTokenCount": sum(USAGE)}
+    candidate = {"content": {"role": "model", "parts": parts}, "finishReason": "STOP", "index": 0}
+    return {"candidates": [candidate], "usageMetadata": counts, "modelVersion": MODEL}
+
+
+def _content_events(turn: Turn, number: int) -> Iterator[str]:
+    """A part a chunk; the reason to finish and the tokens stand in the last one."""
+    whole = _content(turn, number)
+    (candidate,) = whole["candidates"]
+    for part in candidate["content"]["parts"]:
+        content = {"role": "model", "parts": [part]}
+        yield f"data: {json.dumps({'candidates': [{'content': content, 'index': 0}], 'modelVersion': MODEL})}\n\n"
+    candidate["content"] = {"role": "model", "parts": [{"text": ""}]}
+    yield f"data: {json.dumps(whole)}\n\n"
+
+
+Format = tuple[Callable[[Turn, int], dict[str, Any]], Callable[[Turn, int], Iterator[str]]]
+FORMATS: dict[str, Format] = {
     "/v1/messages": (_message, _message_events),
     "/v1/chat/completions": (_completion, _completion_events),
     "/v1/responses": (_response, _response_events),
 }
+GOOGLE = re.compile(r"/v1(beta)?/models/[^/]+:(streamG|g)enerateContent")
+
+
+def _format(path: str) -> Format | None:
+    """How an answer to that path is written, whole and in events."""
+    return (_content, _content_events) if GOOGLE.fullmatch(path) else FORMATS.get(path)
