@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,17 @@ def test_a_sum_cannot_be_held_by_whom_nobody_knows_the_cost_of(lab: Lab, loop: L
     assert loop(pen, 99, usd=1.0) == "the money is spent" and len(pen.requests) == 1
 
 
+def test_a_draft_whose_cost_was_lost_is_taken_for_the_dearest(lab: Lab, loop: Loop) -> None:
+    class Forgetful(Pen):
+        def draft(self, request: Request) -> Draft:
+            draft = super().draft(request)
+            return replace(draft, usage=Usage()) if len(self.requests) == 2 else draft
+
+    pen = Forgetful([{"DEPTH": 3}, {"MATRIX_LR": 0.001}, {"EMBEDDING_LR": 0.1}, {"WARMDOWN_RATIO": 0.1}])
+    assert loop(pen, 99, usd=1.0) == "the money is spent"
+    assert [request.usd for request in pen.requests] == [1.0, 0.75, 0.5]
+
+
 def test_a_stop_is_told_to_the_draft_in_the_making_and_not_only_after_the_run(tmp_path: Path) -> None:
     lab, pen, running = make_quick_lab(tmp_path / "lab", seconds=3.0), Pen([{"DEPTH": 10}], seconds=60), []
     with Session(lab, LocalRunner()) as session, Desk(session, [pen]) as desk:
@@ -247,6 +259,6 @@ def test_names_of_proposers_are_checked_before_anything_runs() -> None:
 def test_status_and_show_say_what_drafts_cost(lab: Lab, loop: Loop) -> None:
     loop(Pen([{"DEPTH": 10}, None, {"DEPTH": 3}]), 2)
     status = run("status", lab.root)
-    assert "drafts: 3 asked for, 2 proposals, 3,300 tokens, $0.75, 1 kept, $0.75 each" in status
+    assert "drafts: 3 asked for, 2 proposals, 3,300 tokens, $0.7500, 1 kept, $0.7500 each" in status
     assert json.loads(run("status", "--json", lab.root))["drafts"]["usd"] == 0.75
     assert "drafted in 0 s, 1,000 tokens read, 100 written, $0.2500 (reported)" in run("show", 1, lab.root)

@@ -37,7 +37,8 @@ CLOSING_SECONDS, MOMENT = 10.0, 0.2
 
 @dataclass(slots=True)
 class _Record:
-    """What is known of one drafter since the start. `until` is when its rest ends, on time.monotonic's clock."""
+    """What is known of one drafter since the start. `until` is when its rest ends, on time.monotonic's clock. A draft
+    of unknown cost is taken for its dearest; `unknown` is whose cost was never said."""
 
     failures: int = 0
     rests: int = 0
@@ -155,9 +156,10 @@ class Desk:
     def _count(self, asked: Asked) -> None:
         """Money, failures and rest."""
         record, draft = self._records[asked.proposer], asked.draft
-        self._spent += draft.usage.usd or 0.0
+        known = draft.usage.usd is not None
+        record.unknown = record.unknown or not (known or record.dearest)
+        self._spent += draft.usage.usd or (0.0 if known else record.dearest)
         record.dearest = max(record.dearest, draft.usage.usd or 0.0)
-        record.unknown = record.unknown or draft.usage.usd is None
         if draft.detail and not self._session.stopping:
             who = "" if draft.detail.startswith(asked.proposer) else f"{asked.proposer}: "
             self._session.note(f"{'' if draft.proposal else 'no proposal: '}{who}{draft.detail}")

@@ -130,10 +130,10 @@ def money_line(history: History, asked: Sequence[Asked]) -> str:
     sums, kept = spent(asked), sum(e.kept for e in history.experiments if e.draft is not None)
     doubts = [f"{sums.unknown} of unknown cost"] if sums.unknown else []
     doubts += ["partly estimated"] if sums.estimated else []
-    cost = f"${sums.usd:.2f}" + (f" ({', '.join(doubts)})" if doubts else "")
+    cost = _dollars(sums.usd) + (f" ({', '.join(doubts)})" if doubts else "")
     keep = ", none kept yet"
     if kept:
-        keep = f", {kept} kept" + ("" if sums.unknown else f", ${sums.usd / kept:.2f} each")
+        keep = f", {kept} kept" + ("" if sums.unknown else f", {_dollars(sums.usd / kept)} each")
     return f"drafts: {sums.drafts} asked for, {sums.proposals} proposals, {sums.tokens:,} tokens, {cost}{keep}"
 
 
@@ -218,12 +218,16 @@ def show(
     return "\n".join(lines)
 
 
+def _dollars(usd: float) -> str:
+    return f"${usd:.2f}" if usd >= 1 or not usd else f"${usd:.4f}"
+
+
 def _drafted(asked: Asked) -> str:
     usage = asked.draft.usage
     facts = [f"{asked.seconds:.0f} s"]
     if usage.tokens_in is not None or usage.tokens_out is not None:
         facts += [f"{usage.tokens_in or 0:,} tokens read, {usage.tokens_out or 0:,} written"]
-    facts += [f"${usage.usd:.4f} ({usage.cost})"] if usage.usd is not None else ["cost unknown"]
+    facts += [f"{_dollars(usage.usd)} ({usage.cost})"] if usage.usd is not None else ["cost unknown"]
     facts += [f"session {asked.draft.session}"] if asked.draft.session else []
     return f"drafted in {', '.join(facts)}" + (f"; {asked.draft.detail}" if asked.draft.detail else "")
 
