@@ -7,7 +7,7 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from research_loop.gpus import Brakes, first_gpu
+from research_loop.gpus import Brakes, first_gpu, machine
 
 FACTS = """Model: 		 NVIDIA H100 80GB HBM3
 IRQ:   		 29
@@ -49,6 +49,17 @@ def test_none_is_none(driver: Path, monkeypatch: pytest.MonkeyPatch, visible: st
 
 def test_a_machine_without_a_driver_has_none(tmp_path: Path) -> None:
     assert first_gpu(tmp_path / "nothing") is None
+
+
+def test_a_gpu_is_named_by_model_and_uuid(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert machine(driver) == "NVIDIA H100 80GB HBM3 GPU-bbbb-2"
+
+
+def test_without_a_gpu_the_processor_is_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Xeon (R) 9 \nprocessor\t: 1\nmodel name\t: Xeon\n")
+    assert machine(tmp_path, tmp_path / "cpuinfo").startswith("Xeon (R) 9, ")
+    assert " cores" in machine(tmp_path, tmp_path / "nothing")
 
 
 @pytest.mark.parametrize(

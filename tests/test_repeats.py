@@ -136,7 +136,7 @@ def test_a_champion_that_is_no_better_when_run_again_gives_way(noisy: Lab) -> No
             last = ledger.experiment(1).last
             assert last is not None and last.score is not None
             ledger.start_run(Run(1, k, BASE_SEED + k, 0.0))
-            ledger.finish_run(1, k, type(last)("scored", score=type(last.score)(value)))
+            ledger.finish_run(1, k, Result("scored", score=type(last.score)(value), machine=last.machine))
     with session_of(noisy, notes) as session:
         assert session.history.champion is not None and baseline is not None
         assert session.history.champion.n == baseline.n

@@ -46,7 +46,7 @@ def test_a_good_run_is_scored(tmp_path: Path, runner: LocalRunner) -> None:
     assert result.peak_vram_mb == 45060.2 and result.training_seconds == 0.1 and result.summary["depth"] == 8
     assert [point.loss for point in result.curve] == [9.0, 4.0]
     assert result.startup_seconds is not None and 0 < result.startup_seconds < result.seconds - 0.09
-    assert result.peak_ram_mb is not None and 3 < result.peak_ram_mb < 60
+    assert result.peak_ram_mb is not None and 3 < result.peak_ram_mb < 60 and result.machine
     assert result.log_tail.splitlines()[-1] == "depth: 8"
     assert job.log.read_text().splitlines()[-1] == "depth: 8"
 

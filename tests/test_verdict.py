@@ -313,3 +313,27 @@ def test_runs_that_were_ended_for_being_slow_count_as_held_up_and_a_models_own_c
         assert slowed(busy, [], "val_bpb", ours=True) == slowed(busy, [scored(1.0)], "val_bpb", ours=True) == ""
     for ended in (Result("rejected", "rejected:loss"), Result("crash", "oom"), Result("stopped")):
         assert slowed(replace(ended, waited_share=0.9), usual, "val_bpb", ours=True) == ""
+
+
+def on(machine: str | None, *values: float) -> list[Result]:
+    return [replace(scored(value), machine=machine) for value in values]
+
+
+def test_a_champion_that_was_last_run_on_another_machine_is_run_on_this_one_before_anything_is_judged() -> None:
+    champion = experiment(0, *on("A", 1.0, 1.001, 0.999), kept=True)
+    for value in (0.9, 1.1):
+        asked = judge(experiment(1, *on("B", value)), champion, Rules("val_bpb"), Sigma(0.001, 2.0, 2), 0.0)
+        assert isinstance(asked, Again) and asked.who == "champion" and "another machine" in asked.why
+    assert isinstance(
+        judge(experiment(1, *on("A", 1.1)), champion, Rules("val_bpb"), Sigma(0.001, 2.0, 2), 0.0), Verdict
+    )
+    assert isinstance(judge(experiment(1, *on("B", 1.1)), champion, ONCE, None, 0.0), Verdict)
+
+
+def test_scores_of_another_machine_do_not_count() -> None:
+    champion = experiment(0, *on("A", 1.0, 1.001), *on("B", 0.95), kept=True)
+    assert champion.scores == (0.95,) and champion.machine == "B"
+    assert experiment(1, *on(None, 1.0), *on("B", 0.9, 0.91)).scores == (0.9, 0.91)
+    assert experiment(1, *on(None, 1.0, 1.1)).scores == (1.0, 1.1), "ledgers of before know no machines"
+    verdict = judge(experiment(1, *on("B", 0.96)), champion, Rules("val_bpb"), Sigma(0.001, 9.0, 9), 0.0)
+    assert isinstance(verdict, Verdict) and verdict.kind == "discard"

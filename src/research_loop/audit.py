@@ -13,6 +13,7 @@ from research_loop.errors import LabError
 from research_loop.exam import held_shape, mean_nats, set_exam
 from research_loop.lab import Lab
 from research_loop.noise import Direction
+from research_loop.plain import plain
 from research_loop.records import Audit, Experiment, Run, Verified
 from research_loop.session import AUDITS, Session
 
@@ -34,6 +35,7 @@ class Sample:
     scores: tuple[float, ...]
     verified: frozenset[Verified]
     held: tuple[bytes, ...] = ()
+    machine: str | None = None
 
     @property
     def mean(self) -> float:
@@ -104,7 +106,8 @@ def _trouble(audit: Audit, baselines: Sequence[Audit], baseline: Experiment, bud
 def _sample(experiment: Experiment, audits: Sequence[Audit]) -> Sample:
     scores = [audit.result.score for audit in audits if audit.result.score]
     held = tuple(audit.result.held_nats for audit in audits)
-    return Sample(experiment, tuple(s.value for s in scores), frozenset(s.verified for s in scores), held)
+    verified = frozenset(s.verified for s in scores)
+    return Sample(experiment, tuple(s.value for s in scores), verified, held, audits[-1].result.machine)
 
 
 # ------------------------------------------------------------------------------------------------------------- words
@@ -121,6 +124,7 @@ def report(samples: Sequence[Sample], metric: str, direction: Direction) -> str:
     promised = [sample.experiment.score for sample in (baseline, champion)]
     if promised[0] and promised[1]:
         lines += [f"the experiments' own scores differ by {promised[1].value - promised[0].value:+.6f}"]
+    lines += [f"trained on {plain(champion.machine)}"] if champion.machine else []
     return "\n".join(lines)
 
 

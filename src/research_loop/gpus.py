@@ -1,8 +1,9 @@
-"""Which GPU a run gets, by the number of its device node, and whether it may run at full speed."""
+"""Which GPU a run gets, by the number of its device node, what it is called, and whether it may run at full speed."""
 
 from __future__ import annotations
 
 import os
+import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,32 @@ def first_gpu(information: Path = INFORMATION) -> int | None:
     """
     if Path("/dev/dxg").exists():  # WSL 2: one node for all GPUs
         return 0
+    facts = _first(information)
+    return int(facts["Device Minor"]) if facts.get("Device Minor", "").isdecimal() else None
+
+
+def machine(information: Path = INFORMATION, processor: Path = Path("/proc/cpuinfo")) -> str:
+    """What runs train on: the first GPU by model and UUID, which no two share; without one, the processor by model and
+    number of cores."""
+    facts = _first(information)
+    if facts.get("Model"):
+        return f"{facts['Model']} {facts.get('GPU UUID', '')}".strip()
+    try:
+        model = re.search(r"^model name\s*:\s*(.+?)\s*$", processor.read_text(), re.M)
+    except OSError:
+        model = None
+    return f"{model[1] if model else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def _first(information: Path) -> dict[str, str]:
+    """The driver's facts of the first GPU that CUDA_VISIBLE_DEVICES allows; none without one."""
     found = [_facts(path) for path in sorted(information.glob("*/information"))]
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
     if wanted.isdecimal():
         found = found[int(wanted) :]
     else:
         found = [facts for facts in found if wanted and facts.get("GPU UUID", "").startswith(wanted)]
-    return int(found[0]["Device Minor"]) if found and found[0].get("Device Minor", "").isdecimal() else None
+    return found[0] if found else {}
 
 
 def _facts(path: Path) -> dict[str, str]:

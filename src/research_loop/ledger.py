@@ -22,10 +22,11 @@ from research_loop.drafts import Asked
 from research_loop.errors import LedgerError
 from research_loop.records import Audit, Draft, Experiment, History, Point, Result, Run, Score, Usage, Verdict
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 ADDED = {
     3: [("results", "waited_share REAL"), ("results", "braked_share REAL")],
     4: [("experiments", "draft INTEGER REFERENCES drafts")],
+    5: [("results", "machine TEXT"), ("audits", "machine TEXT")],
 }
 """Columns that a format has more than the one before it, by the number of that."""
 TABLES = {
@@ -42,7 +43,7 @@ TABLES = {
         detail TEXT NOT NULL, score REAL, verified TEXT, exact REAL, exit_code INTEGER, seconds REAL NOT NULL,
         startup_seconds REAL, ready_seconds REAL, committed_seconds REAL, exam_seconds REAL, training_seconds REAL,
         steps_per_second REAL, peak_vram_mb REAL, peak_ram_mb REAL, hopeless_at REAL, summary TEXT NOT NULL,
-        waited_share REAL, braked_share REAL,
+        waited_share REAL, braked_share REAL, machine TEXT,
         PRIMARY KEY (n, k), FOREIGN KEY (n, k) REFERENCES runs (n, k)""",
     "traces": """n INTEGER NOT NULL, k INTEGER NOT NULL, curve TEXT NOT NULL, log_tail TEXT NOT NULL,
         held_nats BLOB NOT NULL,
@@ -51,12 +52,12 @@ TABLES = {
         reason TEXT NOT NULL, detail TEXT NOT NULL, decided_at REAL NOT NULL, PRIMARY KEY (n, revision)""",
     "audits": """id INTEGER PRIMARY KEY, n INTEGER NOT NULL REFERENCES experiments, seed INTEGER NOT NULL,
         started_at REAL NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL, score REAL,
-        verified TEXT, exact REAL, seconds REAL NOT NULL""",
+        verified TEXT, exact REAL, seconds REAL NOT NULL, machine TEXT""",
 }
 RESULT_COLUMNS = [
     *("outcome", "reason", "detail", "score", "verified", "exact", "exit_code", "seconds", "startup_seconds"),
     *("ready_seconds", "committed_seconds", "exam_seconds", "training_seconds", "steps_per_second", "peak_vram_mb"),
-    *("peak_ram_mb", "hopeless_at", "waited_share", "braked_share"),
+    *("peak_ram_mb", "hopeless_at", "waited_share", "braked_share", "machine"),
 ]
 """Of a result in `history`; the run's summary, curve and log stay in the file."""
 EXPERIMENT_FIELDS = ("n", "what", "why", "risk", "proposer", "parent", "commit", "key", "created_at", "draft")
@@ -138,7 +139,7 @@ class Ledger:
     def record_audit(self, audit: Audit) -> None:
         result = audit.result
         score = astuple(result.score) if result.score else (None, None, None)
-        facts = (result.outcome, result.reason, result.detail, *score, result.seconds)
+        facts = (result.outcome, result.reason, result.detail, *score, result.seconds, result.machine)
         self._insert("audits", (None, audit.n, audit.seed, audit.started_at, *facts))
 
     def record_draft(self, asked: Asked) -> Asked:
@@ -312,9 +313,9 @@ def _shared(values: Iterable[Any]) -> list[Any]:
 
 
 def _audit(_id: int, n: int, seed: int, started_at: float, *row: Any) -> Audit:
-    outcome, reason, detail, value, verified, exact, seconds = row
+    outcome, reason, detail, value, verified, exact, seconds, machine = row
     score = None if value is None else Score(value, verified, exact)
-    return Audit(n, seed, started_at, Result(outcome, reason, detail, score, seconds=seconds))
+    return Audit(n, seed, started_at, Result(outcome, reason, detail, score, seconds=seconds, machine=machine))
 
 
 def _asked(id: int, proposer: str, parent: int, *row: Any) -> Asked:

@@ -58,7 +58,8 @@ class Result:
     `committed_seconds` to the answer that its score is made of; `exam_seconds` from ready to the last answer; the
     summary's figures are the run's own word. `hopeless_at` is the share of the budget at which its loss was too far
     above the champion's; some of such runs go on. `waited_share` is the share of its threads' time that other programs
-    took, `braked_share` that of its time in which heat or the power supply held its GPU back.
+    took, `braked_share` that of its time in which heat or the power supply held its GPU back. `machine` names the
+    accelerator that it trained on.
     """
 
     outcome: Outcome
@@ -78,6 +79,7 @@ class Result:
     hopeless_at: float | None = None
     waited_share: float | None = None
     braked_share: float | None = None
+    machine: str | None = None
     summary: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[Point, ...] = ()
     log_tail: str = ""
@@ -174,15 +176,20 @@ class Experiment:
 
     @property
     def alike(self) -> tuple[Result, ...]:
-        """Results with a score that count, in their order.
+        """Results with a score that count, in their order: those of the machine of the newest.
 
         Of a kept one and of a baseline, which are compared with again and again, only those whose speed was about that
         of its newest three: others ran on a machine that was busy, hot or cold, and say nothing about the next run.
         """
-        scored = self.scored
+        scored = [result for result in self.scored if result.machine == self.machine]
         speeds = [result.steps_per_second for result in scored[-3:] if result.steps_per_second]
         usual = statistics.median_high(speeds) if speeds and (self.kept or self.parent is None) else None
         return tuple(r for r in scored if not usual or not r.steps_per_second or _near(r.steps_per_second, usual))
+
+    @property
+    def machine(self) -> str | None:
+        """What its newest run with a score trained on; None where that was not written down, or there is none."""
+        return self.scored[-1].machine if self.scored else None
 
     @property
     def steady(self) -> bool:

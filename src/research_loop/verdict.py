@@ -86,6 +86,8 @@ def judge(
         return Verdict("crash", last.reason, last.detail, decided_at)
     if champion is None or champion.score is None:
         return _baseline(experiment, rules, decided_at)
+    if rules.repeats and champion.machine != experiment.machine and not _failed(champion):
+        return Again("champion", f"experiment {champion.n} was last run on another machine")
     refused = _overtime(last, rules) or _unverified(experiment, champion, rules)
     if refused:
         return Verdict("discard", *refused, decided_at)

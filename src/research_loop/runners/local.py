@@ -26,7 +26,7 @@ import psutil
 from research_loop.curves import Gate
 from research_loop.errors import RunError
 from research_loop.exam import Examiner
-from research_loop.gpus import first_gpu
+from research_loop.gpus import first_gpu, machine
 from research_loop.records import Job, Progress, Result, Run
 from research_loop.runlog import RunLog
 from research_loop.runners import Started, memory
@@ -262,6 +262,7 @@ class _Active:
             hopeless_at=self._gate.hopeless_at if self._gate else None,
             waited_share=self._strain.waited_share,
             braked_share=self._strain.braked_share,
+            machine=machine(),
             summary=summary,
             curve=log.curve,
             log_tail="\n".join(log.tail()),

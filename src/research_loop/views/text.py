@@ -44,7 +44,8 @@ def best(history: History, metric: str) -> str:
         return text + ")"
     gain = champion.score.value - baseline.score.value
     share = f", {100 * gain / abs(baseline.score.value):+.2f} %" if baseline.score.value else ""
-    return f"{text}, {gain:+.6f}{share} from the baseline)"
+    elsewhere = "" if champion.machine == baseline.machine else ", which ran on another machine"
+    return f"{text}, {gain:+.6f}{share} from the baseline{elsewhere})"
 
 
 def row(experiment: Experiment) -> str:
@@ -187,6 +188,7 @@ def _brief(experiment: Experiment | None) -> dict[str, Any] | None:
         "exact": score.exact if score else None,
         "verified": score.verified if score else None,
         "runs": len(experiment.runs),
+        "machine": experiment.machine,
         "seconds": last.seconds if last else None,
         "peak_vram_mb": last.peak_vram_mb if last else None,
         "peak_ram_mb": last.peak_ram_mb if last else None,
@@ -213,6 +215,7 @@ def show(
     lines += [f"verdict: {verdict.kind} ({verdict.reason}): {verdict.detail}" if verdict else "verdict: still open"]
     for run in experiment.runs:
         lines += ["", _measured(run.k, run.seed, config, run.result)]
+        lines += [f"on {run.result.machine}"] if run.result and run.result.machine else []
     lines += [f"training loss: {sparkline(curve)}", "", plain_lines(diff).rstrip() or "no difference to its parent"]
     lines += ["", LOG, *(f"  | {line}" for line in log_tail.splitlines())] if log_tail else []
     return "\n".join(lines)
