@@ -14,7 +14,7 @@ from research_loop import edits
 from research_loop.proposers.search import SearchProposer, changes, dials, moves, rules
 from research_loop.proposers.search.guesses import Family
 from research_loop.proposers.search.lessons import learn
-from research_loop.records import Checkout, History, Proposal
+from research_loop.records import Checkout, Experiment, History, Proposal
 from research_loop.testing.conformance import Campaign, check_proposer
 from searching import PREPARE, TRAIN, Values, better, checkout_of, experiment, history_of, proposals, values_of, worse
 
@@ -340,6 +340,25 @@ def test_out_of_memory_without_a_larger_model_bars_no_others() -> None:
     larger = experiment(1, "DEPTH 8 -> 10", "crash", reason="oom")
     family = Family.of(history_of(larger), 0, values_of(Proposal(start.files, "")), 2048)
     assert family.too_large({"DEPTH": 11}) and not family.too_large({"DEPTH": 9}) and not family.too_large({})
+
+
+def test_what_would_not_fit_into_the_gpu_is_not_proposed() -> None:
+    def took(experiment: Experiment, mb: float) -> Experiment:
+        (run,) = experiment.runs
+        assert run.result is not None
+        return replace(experiment, runs=(replace(run, result=replace(run.result, peak_vram_mb=mb)),))
+
+    # rows, layers and width of runs on an H100, and what they took
+    tried = [
+        experiment(1, "TOTAL_BATCH_SIZE 2**19 -> 2**18; DEVICE_BATCH_SIZE 128 -> 64"),
+        experiment(2, "DEPTH 8 -> 9"),
+    ]
+    history = history_of(took(tried[0], 22776.0), took(tried[1], 62600.0))
+    values = values_of(Proposal(checkout_of(TRAIN).files, ""))
+    family = Family.of(replace(history, vram_mb=81000.0), 0, values, 2048)
+    assert family.memory_mb({"DEVICE_BATCH_SIZE": 64, "ASPECT_RATIO": 80}) == pytest.approx(28014, rel=0.03)
+    assert family.too_large({"DEVICE_BATCH_SIZE": 256}) and not family.too_large({"DEPTH": 10})
+    assert not Family.of(history, 0, values, 2048).too_large({"DEVICE_BATCH_SIZE": 256}), "a CPU has no such limit"
 
 
 def test_higher_is_better_where_the_history_says_so() -> None:

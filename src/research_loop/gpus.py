@@ -1,4 +1,4 @@
-"""Which GPU a run gets, by the number of its device node, what it is called, and whether it may run at full speed."""
+"""Which GPU a run gets, by the number of its device node; its name and memory, and whether it may run at full speed."""
 
 from __future__ import annotations
 
@@ -58,6 +58,19 @@ def _first(information: Path) -> dict[str, str]:
 def _facts(path: Path) -> dict[str, str]:
     """The lines `name: value` of one GPU."""
     return {name.strip(): value for name, value in re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", path.read_text(), re.M)}
+
+
+def vram_mb() -> float | None:
+    """Memory of the first GPU, in MB as torch counts them (2**20 bytes); None without one, or without NVML."""
+    number = first_gpu()
+    try:
+        if number is not None:
+            pynvml.nvmlInit()
+            if handle := _handle(number):
+                return float(pynvml.nvmlDeviceGetMemoryInfo(handle).total) / 2**20
+    except pynvml.NVMLError:
+        return None
+    return None
 
 
 class Brakes:

@@ -240,6 +240,8 @@ class History:
     experiments: tuple[Experiment, ...] = ()
     higher: bool = False
     """Whether higher scores are better in this lab."""
+    vram_mb: float | None = None
+    """Memory of the GPU that runs get; None without one."""
 
     @property
     def baseline(self) -> Experiment | None:

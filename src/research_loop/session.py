@@ -22,6 +22,7 @@ from research_loop.branch import Branch
 from research_loop.drafts import Asked
 from research_loop.dry_run import DryRuns
 from research_loop.errors import LabError, LedgerError
+from research_loop.gpus import vram_mb
 from research_loop.jobs import JobMaker
 from research_loop.judging import Judge
 from research_loop.lab import Lab, repository_of
@@ -74,7 +75,7 @@ class Session:
         seed_of: Callable[[Experiment], int] = same_seeds,
     ) -> None:
         self.lab, self.runner, self.watchers = lab, runner, Watchers(watchers)
-        self._seed_of = seed_of
+        self._seed_of, self._vram_mb = seed_of, vram_mb()
         self.stopping = False  # start nothing more
         self.halted = False  # and end what runs
         self._stop_said = False
@@ -119,7 +120,7 @@ class Session:
 
     @property
     def history(self) -> History:
-        return replace(self.ledger.history, higher=self.lab.config.direction == "higher")
+        return replace(self.ledger.history, higher=self.lab.config.direction == "higher", vram_mb=self._vram_mb)
 
     # ----------------------------------------------------------------------------------------------- the two calls
 

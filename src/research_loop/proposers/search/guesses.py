@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -64,13 +65,28 @@ class Family:
         return self.centre.places if self.centre else tuple(axis.encode(axis.dial.value) or 0.0 for axis in self.axes)
 
     def too_large(self, changed: Mapping[str, Value]) -> bool:
-        """Whether something no larger ran out of memory: by rows, layers and width of a forward pass."""
+        """Whether it would run out of memory as far as that can be known, or something no larger did: by rows, layers
+        and width of a forward pass."""
         size, ours = _size({**self.values, **changed}), _size(self.values)
+        predicted = self.memory_mb(changed)
+        if predicted is not None and self.history.vram_mb is not None and predicted > self.history.vram_mb:
+            return True
         known = [_size(self.constants[e.n]) for e in self.history.experiments if e.n in self.constants and _oom(e)]
         if size is None or ours is None:
             return False
         # one no larger than the champion ran out of it for another reason
         return any(other is not None and ours < other <= size for other in known)
+
+    def memory_mb(self, changed: Mapping[str, Value]) -> float | None:
+        """What a run of it would take at its peak: that of the run nearest to it in size, in proportion, which was 0 to
+        3 % too much on an H100. None where no run says."""
+        size = _size({**self.values, **changed})
+        taken = ((_size(self.constants[e.n]), _peak_mb(e)) for e in self.history.experiments if e.n in self.constants)
+        known = [(other, peak) for other, peak in taken if other and peak]
+        if not size or not known:
+            return None
+        other, peak = min(known, key=lambda one: abs(math.log(one[0] / size)))
+        return peak * size / other
 
 
 def deviation(history: History) -> float:
@@ -145,6 +161,10 @@ def _size(values: Mapping[str, Value]) -> float | None:
         return None
     rows, depth, aspect = (float(str(number)) for number in numbers)
     return rows * depth * depth * aspect
+
+
+def _peak_mb(experiment: Experiment) -> float | None:
+    return max((run.result.peak_vram_mb or 0.0 for run in experiment.runs if run.result), default=None)
 
 
 def _oom(experiment: Experiment) -> bool:
