@@ -111,6 +111,17 @@ def test_where_no_kernels_are_left_the_next_experiment_hands_on_its_own(compilin
     assert tried(compiling, 11, 1.1) == ("discard", ["found of-10"])
 
 
+def test_a_champion_whose_kernels_are_lost_compiles_them_once(compiling: Session) -> None:
+    """A lab that comes to another machine brings none."""
+    shutil.rmtree(compiling.lab.state / "caches")
+    for found in ("found", "found of-8"):
+        k = len(compiling.ledger.experiment(0).runs)
+        compiling._queue.append(0)
+        while len(compiling.ledger.experiment(0).runs) == k or compiling.runner.running:
+            compiling.pump(timeout=1.0)
+        assert found in compiling.lab.log_path(0, k).read_text().splitlines()
+
+
 def test_under_landlock_nothing_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "first_gpu", lambda: 0)
     with contained(tmp_path, COMPILES, "measured", "landlock") as session:

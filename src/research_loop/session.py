@@ -255,6 +255,7 @@ class Session:
         self.jobs.clear(job)
         self.jobs.show_log(job)
         if experiment.verdict is not None:
+            self.jobs.kernels.decided(experiment)
             self.watchers.changed(experiment, self.history)
             self._reconsider()
         return self._settle()
