@@ -330,6 +330,16 @@ def test_a_champion_that_was_last_run_on_another_machine_is_run_on_this_one_befo
     assert isinstance(judge(experiment(1, *on("B", 1.1)), champion, ONCE, None, 0.0), Verdict)
 
 
+def test_a_candidate_that_was_last_run_where_the_champion_is_no_more_is_run_again_there() -> None:
+    moved = experiment(0, *on("A", 1.0), *on("B", 0.99), kept=True)
+    moved = replace(moved, runs=tuple(replace(run, started_at=10.0 * run.k) for run in moved.runs))
+    for machine in ("A", None):
+        candidate = experiment(1, *on(machine, 0.9))
+        candidate = replace(candidate, runs=tuple(replace(run, started_at=5.0) for run in candidate.runs))
+        asked = judge(candidate, moved, Rules("val_bpb"), Sigma(0.001, 2.0, 2), 0.0)
+        assert isinstance(asked, Again) and asked.who == "candidate" and "experiment 1 was last run" in asked.why
+
+
 def test_scores_of_another_machine_do_not_count() -> None:
     champion = experiment(0, *on("A", 1.0, 1.001), *on("B", 0.95), kept=True)
     assert champion.scores == (0.95,) and champion.machine == "B"

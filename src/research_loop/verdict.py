@@ -87,7 +87,9 @@ def judge(
     if champion is None or champion.score is None:
         return _baseline(experiment, rules, decided_at)
     if rules.repeats and champion.machine != experiment.machine and not _failed(champion):
-        return Again("champion", f"experiment {champion.n} was last run on another machine")
+        moved = _newest(champion) > _newest(experiment)
+        fact = f"experiment {(experiment if moved else champion).n} was last run on another machine"
+        return Again("candidate" if moved else "champion", fact)
     refused = _overtime(last, rules) or _unverified(experiment, champion, rules)
     if refused:
         return Verdict("discard", *refused, decided_at)
@@ -172,6 +174,11 @@ def compare(experiment: Experiment, champion: Experiment, rules: Rules, sigma: S
     mine, theirs = experiment.score.value, champion.score.value
     chance = 0.0 if better(mine, theirs, rules.direction) else 0.5 if mine == theirs else 1.0
     return Gap(mine - theirs, chance)
+
+
+def _newest(experiment: Experiment) -> float:
+    """When its newest run with a score was started."""
+    return max((run.started_at for run in experiment.runs if run.result and run.result.score), default=0.0)
 
 
 def _runs_after(champion: Experiment, experiment: Experiment) -> int:
