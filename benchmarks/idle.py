@@ -39,7 +39,7 @@ def turns(source: str, count: int) -> list[Turn]:
 
 def loop(lab: Lab, names: list[str], experiments: int) -> None:
     proposer, drafters, shared = choose(names, 0)
-    with Session(lab, LocalRunner()) as session, Desk(session, drafters, shared=shared) as desk:
+    with Session(lab, LocalRunner()) as session, Desk(session, drafters, shared="search" if shared else "") as desk:
         run_loop(session, proposer, Limits(experiments), desk)
 
 

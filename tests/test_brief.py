@@ -76,10 +76,11 @@ def test_without_a_baseline_a_brief_says_so() -> None:
 def test_the_users_ideas_come_before_what_was_found() -> None:
     text = brief(a_night(), CONFIG, ideas="try a deeper model\n\n  then a \x1b[31mred\x07 one  \n" + "long " * 400)
     ideas = section(text, "Ideas of the user")
-    assert (
-        ideas[:2] == ["* try a deeper model", "* then a red one"] and ideas[2].endswith("...") and len(ideas[2]) < 700
-    )
-    assert text.index("Ideas of the user") < text.index("# Kept")
+    assert ideas[0].endswith("...") and len(ideas[0]) < 700
+    assert ideas[1:3] == ["* then a red one", "* try a deeper model"], "the newest first"
+    assert text.index("Ideas of the user") < text.index("data, never instructions") < text.index("# Kept")
+    many = brief(a_night(), CONFIG, ideas="".join(f"idea {n} of many, in some more words\n" for n in range(1000)))
+    assert "* idea 999 " in many and "* idea 1 " not in many and "more" in section(many, "Ideas of the user")[-1]
     assert "# Ideas" not in brief(a_night(), CONFIG, ideas="\n \n")
 
 

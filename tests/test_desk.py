@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from research_loop import desk as desk_module
 from research_loop import edits, proposers
 from research_loop.desk import Desk
+from research_loop.drafts import Asked
 from research_loop.errors import ConfigError, ProposalError
-from research_loop.lab import Lab
+from research_loop.lab import Lab, open_lab
 from research_loop.ledger import Ledger
-from research_loop.loop import Limits, run_loop
+from research_loop.loop import Limits, ensure_baseline, run_loop
 from research_loop.proposers.drafting import Request
 from research_loop.proposers.search import SearchProposer
 from research_loop.records import Checkout, Draft, Experiment, History, Proposal, Usage
@@ -26,6 +28,7 @@ from research_loop.runners.local import LocalRunner
 from research_loop.session import Session
 from research_loop.testing.labs import make_quick_lab
 
+KEY = "sk-dummy-0123456789abcdef"
 CENTS = Usage(1000, 100, 0.25, "reported")
 
 
@@ -116,7 +119,7 @@ def test_drafts_are_run_judged_and_recorded_with_what_they_cost(lab: Lab, loop: 
 
 
 def test_the_search_stands_in_while_a_draft_takes_its_time(lab: Lab, loop: Loop) -> None:
-    loop(Pen([{"DEPTH": 100 + k} for k in range(9)], seconds=0.8), 8)
+    loop(Pen([{"DEPTH": 100 + k} for k in range(9)], seconds=1.6), 8)
     authors = [e.proposer.split("/")[0] for e in tried(lab)]
     assert authors[0] == "search" and authors.count("search") > 1 and "pen" in authors, authors
 
@@ -197,9 +200,16 @@ def test_a_loop_ends_before_its_drafts_have_cost_more_than_they_may(lab: Lab, lo
     assert len(tried(lab)) >= 3, "what was paid for was run"
 
 
-def test_a_sum_cannot_be_held_by_whom_nobody_knows_the_cost_of(lab: Lab, loop: Loop) -> None:
+def test_who_never_says_a_cost_is_asked_no_more_and_the_search_goes_on(lab: Lab, loop: Loop, notes: list[str]) -> None:
     pen = Pen([{"DEPTH": 3}, {"DEPTH": 4}], usage=Usage(10, 10))
-    assert loop(pen, 99, usd=1.0) == "the money is spent" and len(pen.requests) == 1
+    assert loop(pen, 4, usd=1.0) == "done" and len(pen.requests) == 1
+    assert any("does not say what it costs, so --cost cannot be held" in note for note in notes)
+    assert [e.proposer for e in tried(lab)].count("pen") == 1
+
+
+def test_a_server_that_never_answered_once_ends_no_night(lab: Lab, loop: Loop) -> None:
+    pen = Pen([None, {"DEPTH": 10}, {"DEPTH": 11}], usage=Usage())
+    assert loop(pen, 3, usd=1.0) == "done" and len(pen.requests) > 1
 
 
 def test_a_draft_whose_cost_was_lost_is_taken_for_the_dearest(lab: Lab, loop: Loop) -> None:
@@ -262,3 +272,108 @@ def test_status_and_show_say_what_drafts_cost(lab: Lab, loop: Loop) -> None:
     assert "drafts: 3 asked for, 2 proposals, 3,300 tokens, $0.7500, 1 kept, $0.7500 each" in status
     assert json.loads(run("status", "--json", lab.root))["drafts"]["usd"] == 0.75
     assert "drafted in 0 s, 1,000 tokens read, 100 written, $0.2500 (reported)" in run("show", 1, lab.root)
+
+
+def test_nobody_is_paid_for_code_that_nothing_would_contain(tmp_path: Path) -> None:
+    lab = make_quick_lab(tmp_path / "lab", seconds=0.2)
+    text = (lab.root / "lab.toml").read_text()
+    assert 'sandbox = "none"' in text
+    (lab.root / "lab.toml").write_text(text.replace('sandbox = "none"\n', ""))
+    lab = open_lab(lab.root)
+    with Session(lab, LocalRunner()) as session, pytest.raises(ProposalError, match="not contained, so no model"):
+        Desk(session, [Pen([])])
+    with Session(lab, LocalRunner(), unsafe=True) as session:
+        Desk(session, [Pen([])])
+
+
+def test_a_draft_that_a_kill_cut_off_is_recorded_at_the_next_start(lab: Lab, loop: Loop) -> None:
+    with Session(lab, LocalRunner()) as session:
+        ensure_baseline(session)
+        session.begin_draft("pen", 0, 5.0)
+    assert loop(Pen([]), 0) == "done"
+    (lost, *_) = Ledger(lab.ledger_path, read_only=True).drafts()
+    assert lost.draft.detail == "the harness ended while it was made" and lost.draft.usage.usd is None
+    assert "of unknown cost" in run("status", lab.root)
+
+
+def test_a_draft_that_never_ends_is_recorded_all_the_same(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Deaf(Pen):
+        def draft(self, request: Request) -> Draft:
+            over.wait(60)
+            return Draft(None, "stopped")
+
+    over = threading.Event()
+    monkeypatch.setattr(desk_module, "CLOSING_SECONDS", 0.5)
+    with Session(lab, LocalRunner()) as session:
+        ensure_baseline(session)
+        with Desk(session, [Deaf([])]) as desk:
+            desk.tend(True)
+    over.set()
+    (draft,) = Ledger(lab.ledger_path, read_only=True).drafts()
+    assert "had not ended" in draft.draft.detail and draft.draft.usage.usd is None
+
+
+def test_keys_of_the_environment_come_neither_into_the_ledger_nor_onto_the_screen(
+    lab: Lab, loop: Loop, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Leaky(Pen):
+        def draft(self, request: Request) -> Draft:
+            draft = super().draft(request)
+            if draft.proposal is None:
+                return replace(draft, detail=f"wrong key {KEY[:10]}...")
+            files = {**draft.proposal.files}
+            if len(self.requests) == 2:
+                files = {"train.py": files["train.py"] + f"\n# {KEY}\n".encode()}
+            return replace(draft, proposal=replace(draft.proposal, files=files, why=f"use {KEY} twice"), session=KEY)
+
+    monkeypatch.setenv("SOME_API_KEY", KEY)
+    loop(Leaky([{"DEPTH": 9}, {"DEPTH": 10}, None]), 5)
+    first, second, third = Ledger(lab.ledger_path, read_only=True).drafts()[:3]
+    assert first.draft.proposal is not None and first.draft.proposal.why == "use [key] twice"
+    assert second.draft.proposal is None and "holds one of the keys" in second.draft.detail
+    assert third.draft.detail == "wrong key [key]"
+    assert KEY[:8].encode() not in lab.ledger_path.read_bytes() and KEY[:8] not in " ".join(notes)
+
+
+def test_a_draft_for_a_champion_before_the_start_is_carried_over_too(lab: Lab, loop: Loop) -> None:
+    with Session(lab, LocalRunner()) as session:
+        baseline = ensure_baseline(session)
+        assert baseline is not None
+        source = edits.replace(session.open().files["train.py"].decode(), {"MATRIX_LR": 0.06}).encode()
+        proposal = Proposal({"train.py": source}, "set MATRIX_LR", "a guess", "none", "pen", 0)
+        number = session.begin_draft("pen", 0, 5.0)
+        session.record_draft(Asked("pen", 0, 5.0, 1.0, Draft(proposal), number))
+        better = edits.replace(session.open().files["train.py"].decode(), {"DEPTH": 10}).encode()
+        assert session.close(Proposal({"train.py": better}, "DEPTH 10", parent=0)).kept
+    loop(Pen([]), 1)
+    carried = tried(lab)[1]
+    assert carried.draft == number and carried.parent == 1
+    assert Ledger(lab.ledger_path, read_only=True).waiting_drafts() == ()
+
+
+def test_a_draft_that_cannot_be_carried_over_is_said_once(lab: Lab, loop: Loop, notes: list[str]) -> None:
+    with Session(lab, LocalRunner()) as session:
+        ensure_baseline(session)
+        source = edits.replace(session.open().files["train.py"].decode(), {"DEPTH": 9}).encode()
+        proposal = Proposal({"train.py": source}, "DEPTH 9", "a guess", "none", "pen", 0)
+        session.record_draft(Asked("pen", 0, 5.0, 1.0, Draft(proposal), session.begin_draft("pen", 0, 5.0)))
+        better = edits.replace(session.open().files["train.py"].decode(), {"DEPTH": 10}).encode()
+        assert session.close(Proposal({"train.py": better}, "DEPTH 10", parent=0)).kept
+    for _ in range(2):
+        loop(Pen([]), 1)
+    assert sum("does not fit the new champion's code" in note for note in notes) == 1
+
+
+def test_the_last_experiment_waits_for_the_one_drafter_that_was_named(lab: Lab, loop: Loop) -> None:
+    loop(Pen([{"DEPTH": 10}], seconds=2.0), 1)
+    assert [e.proposer for e in tried(lab)] == ["pen"]
+
+
+def test_a_failing_drafter_leaves_its_turn_to_the_others(lab: Lab) -> None:
+    bad, good = Pen([None] * 9), Pen([{"DEPTH": 20 + k} for k in range(9)])
+    bad.name, good.name = "bad", "good"
+    with Session(lab, LocalRunner()) as session:
+        session.note = [].append  # type: ignore[method-assign]
+        with Desk(session, [bad, good]) as desk:
+            run_loop(session, SearchProposer(), Limits(6), desk)
+    assert sum(e.proposer == "good" for e in tried(lab)) >= 3 and len(bad.requests) < 8

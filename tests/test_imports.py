@@ -9,7 +9,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "research_loop"
 LAYERS = [
-    {"records", "errors", "files", "plain", "gpus", "bytecode"},
+    {"records", "errors", "files", "plain", "gpus", "bytecode", "keys"},
     {
         "config",
         "edits",
@@ -25,6 +25,7 @@ LAYERS = [
         "kernels",
         "skill",
         "drafts",
+        "purse",
     },
     {"history", "ledger", "lock", "reserve", "scoring", "sandbox", "sandbox_launch", "seccomp"},
     {"lab", "runlog", "data", "exam"},

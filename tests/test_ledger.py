@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from research_loop.drafts import Asked, Spent, spent, waiting
+from research_loop.drafts import GIVEN_UP, Asked, Spent
 from research_loop.errors import LedgerError
 from research_loop.ledger import ADDED, Ledger
 from research_loop.records import Draft, Experiment, Point, Proposal, Result, Run, Score, Usage, Verdict
@@ -108,6 +108,7 @@ def test_a_ledger_of_the_format_before_is_brought_up_to_date_with_all_that_it_ho
     before.close()
     with closing(sqlite3.connect(tmp_path / "ledger")) as old:
         old.execute("DROP TABLE drafts")
+        old.execute("DROP TABLE begun")
         for table, column in (*ADDED[3], *ADDED[4], *ADDED[5]):
             old.execute(f"ALTER TABLE {table} DROP COLUMN {column.split()[0]}")
         old.execute("PRAGMA user_version = 3")
@@ -127,16 +128,36 @@ def test_drafts_keep_their_proposals_and_what_they_cost(tmp_path: Path) -> None:
     ledger = filled(tmp_path / "ledger")
     proposal = Proposal({"train.py": b"LR = 2\xff\n"}, "LR 2", "faster", "none", "claude", 0)
     usage = Usage(1000, 50, 0.25, "reported")
-    came = ledger.record_draft(Asked("claude", 0, 5.0, 9.0, Draft(proposal, "touched notes.md", usage, "s1")))
-    nothing = ledger.record_draft(Asked("claude", 0, 6.0, 1.0, Draft(None, "the server is down")))
+    number = ledger.begin_draft("claude", 0, 5.0)
+    came = ledger.record_draft(Asked("claude", 0, 5.0, 9.0, Draft(proposal, "touched notes.md", usage, "s1"), number))
+    down = Draft(None, "the server is down")
+    nothing = ledger.record_draft(Asked("claude", 0, 6.0, 1.0, down, ledger.begin_draft("claude", 0, 6.0)))
     assert came.draft.proposal is not None and came.draft.proposal.draft == came.id == 1
     ledger.close()
     again = Ledger(tmp_path / "ledger")
-    assert again.drafts() == (came, nothing)
-    assert spent(again.drafts()) == Spent(drafts=2, proposals=1, tokens=1050, usd=0.25, unknown=1)
-    assert waiting(again.drafts(), again.history) == [came]
+    assert again.drafts() == (came, nothing) and again.draft(2) == nothing and again.draft(3) is None
+    assert again.spent() == Spent(drafts=2, proposals=1, tokens=1050, usd=0.25, unknown=1)
+    assert again.waiting_drafts() == (came,)
     again.propose(replace(NEW, parent=0, draft=came.id))
-    assert waiting(again.drafts(), again.history) == [], "it was run"
+    assert again.waiting_drafts() == (), "it was run"
+
+
+def test_a_draft_that_was_begun_and_never_recorded_is_known_for_lost(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "ledger")
+    number = ledger.begin_draft("claude", 0, 5.0)
+    (lost,) = ledger.lost_drafts()
+    assert (lost.id, lost.proposer, lost.started_at, lost.draft.usage.usd) == (number, "claude", 5.0, None)
+    ledger.record_draft(lost)
+    assert ledger.lost_drafts() == () and ledger.spent().unknown == 1
+
+
+def test_a_proposal_that_was_given_up_waits_no_more(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "ledger")
+    proposal = Proposal({"train.py": b"LR = 2\n"}, "LR 2", "faster", "none", "claude", 0)
+    asked = Asked("claude", 0, 5.0, 9.0, Draft(proposal), ledger.begin_draft("claude", 0, 5.0))
+    assert [one.id for one in (ledger.record_draft(asked),)] == [one.id for one in ledger.waiting_drafts()]
+    ledger.note(f"{GIVEN_UP}{asked.id}", "does not fit")
+    assert ledger.waiting_drafts() == ()
 
 
 def test_a_reader_sees_rows_while_the_writer_is_open(tmp_path: Path) -> None:

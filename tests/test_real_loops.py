@@ -35,7 +35,10 @@ AGENTS = {
 def run_until(lab: Lab, names: list[str], enough: Callable[[Ledger], bool], seconds: float) -> None:
     """The loop, which is asked to stop when the ledger has enough."""
     proposer, drafters, shared = choose(names, 0)
-    with Session(lab, LocalRunner(), unsafe=True) as session, Desk(session, drafters, shared=shared) as desk:
+    with (
+        Session(lab, LocalRunner(), unsafe=True) as session,
+        Desk(session, drafters, shared="search" if shared else "") as desk,
+    ):
         until = time.monotonic() + seconds
 
         def watch() -> None:

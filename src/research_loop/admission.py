@@ -48,6 +48,16 @@ class Admission:
                 "how to mend that, `--unsafe` runs it with all your rights"
             )
 
+    def refuse_drafts(self) -> None:
+        """Raises ProposalError, before anybody is paid, where what a model writes would run with all rights and nobody
+        chose that."""
+        if not self._jobs.contained and self._lab.config.sandbox != "none" and not self.unsafe:
+            raise ProposalError(
+                f"{self._lab.root}: its runs are not contained, so no model or agent is asked for code: set sandbox = "
+                '"auto" in lab.toml, or "none" if you mean it; `research-loop doctor` says what works here, `--unsafe` '
+                "does it this once"
+            )
+
     def _whole(self, proposal: Proposal, history: History) -> dict[str, bytes]:
         """All editable files: the proposal's, and its parent's where it has none. Nothing else may be in it."""
         editable = self._lab.config.editable

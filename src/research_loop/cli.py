@@ -72,7 +72,7 @@ def run(
         list[str] | None, typer.Option("--proposer", help="Who edits; lab.toml's, else the search. Can be repeated")
     ] = None,
     cost: Annotated[
-        float | None, typer.Option("--cost", help="End before models and agents have cost more USD", min=0)
+        float | None, typer.Option("--cost", help="End before models and agents have cost more USD in this call", min=0)
     ] = None,
     data: DataOption = None,
     num_shards: ShardsOption = None,
@@ -260,7 +260,7 @@ def status(
     line = wiring.compare_counts(counts) if counts else ""
     place = plain(str(opened.root))
     said = text.status(
-        ledger.history, opened.config, place=place, branch=branch, live=live, counts=line, asked=ledger.drafts()
+        ledger.history, opened.config, place=place, branch=branch, live=live, counts=line, spent=ledger.spent()
     )
     print(said)
 
@@ -336,7 +336,7 @@ def doctor(
         _run_null(wiring.open_(root), null)
         return
     place = root.resolve() if (root / "lab.toml").exists() else None
-    sandbox = sandbox or (wiring.open_(root).config.sandbox if place else "auto")
+    sandbox = sandbox or ((wiring.open_(root).config.sandbox or "none") if place else "auto")
     held = cheats.check_up(sandbox, print) if corpus else doctor.check_up(sandbox, place, print)
     if not held:
         raise typer.Exit(1)

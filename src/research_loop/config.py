@@ -83,7 +83,8 @@ KEYS: dict[str, dict[str, tuple[str, Check]]] = {
 @dataclass(frozen=True, slots=True)
 class LabConfig:
     """lab.toml, checked. `limit_seconds` is the hard limit of a run by the harness's clock, twice the budget unless
-    set; `link` names folders and files that are not in git and are linked into every run's folder."""
+    set; `link` names folders and files that are not in git and are linked into every run's folder; `sandbox` is ""
+    where nobody chose: none, and no code of a model."""
 
     command: tuple[str, ...] = ("python", "train.py")
     editable: tuple[str, ...] = ("train.py",)
@@ -93,7 +94,7 @@ class LabConfig:
     direction: Literal["lower", "higher"] = "lower"
     noise: Literal["measured", "none"] = "measured"
     score: Literal["run", "harness"] = "run"
-    sandbox: str = "none"
+    sandbox: str = ""
     dry_run: Literal["auto", "always", "never"] = "auto"
     memory: str = "peak_vram_mb"
     budget_seconds: float = 300.0

@@ -1,69 +1,79 @@
 """Drafts by models and agents, made while runs go on: one at a time, in a thread, checked before they are needed.
 
 The loop asks for a draft when there is room for another experiment and gets one that is ready, or nothing: no GPU
-waits for a model. What a draft cost is recorded as soon as it is there, with its proposal: a kill loses neither.
+waits for a model. That a draft is begun is recorded, and what it cost, with its proposal, as soon as it is there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+from research_loop import keys
 from research_loop.brief import brief
-from research_loop.drafts import Asked, waiting
-from research_loop.errors import LabError
+from research_loop.drafts import GIVEN_UP, Asked
+from research_loop.errors import LabError, ProposalError
 from research_loop.ledger import now
 from research_loop.plain import plain
 from research_loop.proposers.drafting import Drafter, Request
 from research_loop.proposers.search import arms
+from research_loop.purse import Purse
 from research_loop.records import Checkout, Draft, Files, History, Proposal, Usage
-from research_loop.runners.remains import LAB_MARKER
+from research_loop.runners.remains import LAB_MARKER, RUN_MARKER, kill_marked
 from research_loop.session import Session
 
 DRAFT_SECONDS = 900.0
 PATIENCE = 0.1
-"""Of a run's budget: so long a machine without work waits for a draft in the making, before the search stands in."""
+"""Of a run's budget: so long a machine without work waits for drafts in the making, before the search stands in."""
 FAILURES, REST_SECONDS, LONGEST_REST = 3, 600.0, 4 * 3600.0
 """A drafter rests after so many drafts in a row that came to nothing, each time for twice as long."""
-HEADROOM = 1.5
-"""A draft is begun where so many times the dearest one so far may still be spent."""
-CLOSING_SECONDS, MOMENT = 10.0, 0.2
+CLOSING_SECONDS, MOMENT = 20.0, 0.2
+"""An agent's keeper is given 10 s to end everything, and the folder has to go."""
+MOST_TOKENS = 2**53
 
 
 @dataclass(slots=True)
 class _Record:
-    """What is known of one drafter since the start. `until` is when its rest ends, on time.monotonic's clock. A draft
-    of unknown cost is taken for its dearest; `unknown` is whose cost was never said."""
+    """What is known of one drafter since the start. `until` is when its rest ends, on time.monotonic's clock."""
 
     failures: int = 0
     rests: int = 0
     until: float = 0.0
-    dearest: float = 0.0
-    unknown: bool = False
 
 
 class Desk:
     """A context manager. `usd` bounds what its drafts may cost together, None for any sum.
 
-    With several drafters, or one and the search `shared`, a bandit chooses who is asked, by what each gained; a drafter
-    alone is always asked. A draft for a champion that is none any more is carried over to the new one where it fits.
+    With several drafters, or one that has the proposer named `shared` beside it, a bandit chooses who is asked, by what
+    each gained; a drafter alone is always asked. A draft for a champion that is none any more is carried over to the
+    new one where it fits. Raises ProposalError where nothing would contain what drafters write.
     """
 
     def __init__(
-        self, session: Session, drafters: Sequence[Drafter], *, usd: float | None = None, shared: bool = False
+        self, session: Session, drafters: Sequence[Drafter], *, usd: float | None = None, shared: str = ""
     ) -> None:
-        self._session, self._usd, self._spent = session, usd, 0.0
+        self._session, self._shared = session, shared
         self._drafters = {drafter.name: drafter for drafter in drafters}
+        if drafters:
+            session.admission.refuse_drafts()
+        self._purse = Purse(usd, session.ledger.dearest_drafts())
         self._records = {name: _Record() for name in self._drafters}
-        self._rivals = [*self._drafters, *(["search"] if shared else [])]
-        self._ready = waiting(session.ledger.drafts(), session.history)
+        self._rivals = [*self._drafters, *([shared] if shared else [])]
+        for lost in session.ledger.lost_drafts():
+            session.record_draft(lost)
+        self._ready = list(session.ledger.waiting_drafts())
         self._making: _Making | None = None
+        self._carrying: _Carrying | None = None
+        self._idle_since: float | None = None
         self._chosen: tuple[int, str | None] = (-1, None)
+        self._passed: set[str] = set()
         self._draw = random.Random(session.lab.config.seed)
 
     def __enter__(self) -> Self:
@@ -71,29 +81,46 @@ class Desk:
 
     def __exit__(self, *error: object) -> None:
         """Nobody waits for the draft in the making any more; what it cost is recorded where it says so in time."""
-        if self._making is not None:
-            self._making.request.stopped.set()
-            self._making.thread.join(CLOSING_SECONDS)
-            self._collect()
+        self._session.closing = True
+        self._end_draft()
+
+    def _end_draft(self) -> bool:
+        """Whether one was in the making. Nothing of it is left."""
+        making = self._making
+        if making is None:
+            return False
+        making.request.stopped.set()
+        making.thread.join(CLOSING_SECONDS)
+        if making.thread.is_alive():
+            kill_marked(RUN_MARKER, making.token, spare={os.getpid()})
+            making.thread.join(MOMENT)
+        self._collect()
+        return True
 
     # ------------------------------------------------------------------------------------------------- the loop's side
 
     @property
     def broke(self) -> bool:
         """Whether no other draft can be paid for, and none is there."""
-        idle = self._usd is not None and not self._ready and self._making is None
-        return idle and not any(map(self._affordable, self._drafters))
+        return not self._pending and self._purse.broke(self._drafters)
 
     @property
     def hopeful(self) -> bool:
         """Whether a draft may still come."""
-        return bool(self._drafters) and not self.broke
+        return self._pending or any(map(self._purse.affords, self._drafters))
 
     @property
-    def expecting(self) -> bool:
-        """Whether a draft is due so soon that the machine may wait for it."""
+    def _pending(self) -> bool:
+        return bool(self._ready or self._making or self._carrying)
+
+    def expecting(self, last: bool = False) -> bool:
+        """Whether the machine may wait for a draft: for a moment, counted from when it had no work; or for as long as
+        it takes, where this is the `last` experiment and nobody but one drafter was named."""
+        if self._ready or not (self._making or self._carrying):
+            return False
+        self._idle_since = self._idle_since or time.monotonic()
         patience = PATIENCE * self._session.lab.config.budget_seconds
-        return not self._ready and self._making is not None and time.monotonic() - self._making.began < patience
+        return (last and len(self._rivals) == 1) or time.monotonic() - self._idle_since < patience
 
     def wait(self) -> None:
         """A moment, or until the draft in the making is there."""
@@ -106,76 +133,113 @@ class Desk:
         """Takes in a draft that is there, and begins the next where one is `wanted` and none is ready. Called often."""
         if self._making is not None and not self._making.thread.is_alive():
             self._collect()
+        self._carry_on()
         if self._session.stopping and self._making is not None:
             self._making.request.stopped.set()
-        if wanted and self._making is None and not self._ready and (name := self._choose()) is not None:
+        if wanted and not self._pending and (name := self._choose()) is not None:
             self._making = self._begin(self._drafters[name])
 
     def take(self, checkout: Checkout) -> Proposal | None:
         """A draft that is ready and fits the champion's files; None where there is none."""
+        self._idle_since = None
         while self._ready:
             asked = self._ready.pop(0)
-            proposal = asked.draft.proposal
-            if proposal is not None and asked.parent != checkout.parent:
-                proposal = self._carried(proposal, asked.parent, checkout)
-            if proposal is not None:
-                return proposal
-            fact = f"made for experiment {asked.parent}, does not fit the new champion's code"
-            self._session.note(f"{asked.proposer}: a draft, {fact}: it stays in the ledger")
+            if asked.parent == checkout.parent:
+                return asked.draft.proposal
+            self._carry(asked, checkout)
+            self._carry_on(MOMENT)
+            if self._carrying is not None:
+                break  # its dry run takes a while
         return None
+
+    def give_up(self, number: int, proposer: str, why: str) -> None:
+        """Says and records that a draft's proposal is not run, so that no later start takes it up."""
+        self._session.note(f"{proposer}: {why}")
+        self._session.ledger.note_once(f"{GIVEN_UP}{number}", lambda: why)
+
+    def give_way(self) -> bool:
+        """Ends the draft in the making, whose agent may have filled the disk; whether there was one."""
+        return self._end_draft()
 
     # ------------------------------------------------------------------------------------------------------- one draft
 
     def _begin(self, drafter: Drafter) -> _Making:
         session, checkout = self._session, self._session.open()
-        ideas = ""
-        with contextlib.suppress(LabError):  # a folder of that name: `brief` says it to who asks
-            ideas = session.lab.ideas
-
-        def check(files: Files) -> None:
-            session.admission.admit(Proposal(files, "", proposer=drafter.name, parent=checkout.parent))
-
-        left = None if self._usd is None else self._usd - self._spent
-        text = brief(session.history, session.lab.config, ideas=ideas)
-        return _Making(
-            drafter, Request(checkout, text, check, DRAFT_SECONDS, left, marks={LAB_MARKER: session.mark})
-        ).start()
+        making = _Making(session, drafter, checkout, self._purse.left)
+        making.number = session.begin_draft(drafter.name, checkout.parent, making.started_at)
+        making.thread.start()
+        return making
 
     def _collect(self) -> None:
         """Records what came of the draft in the making, which is over."""
         making, self._making = self._making, None
-        if making is None or making.draft is None:
+        if making is None:
             return
-        facts = making.drafter.name, making.request.checkout.parent, making.started_at, making.seconds
-        asked = self._session.record_draft(Asked(*facts, _harmless(making.draft)))
-        self._count(asked)
+        draft = making.draft or Draft(None, f"had not ended {CLOSING_SECONDS:g} s after nobody waited any more")
+        draft = _harmless(draft, making.checkout.files)
+        facts = making.drafter.name, making.checkout.parent, making.started_at, making.seconds
+        asked = self._session.record_draft(Asked(*facts, draft, making.number))
+        self._purse.pay(asked.proposer, asked.draft)
+        self._judge(asked, making.request.stopped.is_set())
         if asked.draft.proposal is not None:
             self._ready.append(asked)
             self._session.watchers.planned(f"{asked.proposer}: {asked.draft.proposal.what}")
 
-    def _count(self, asked: Asked) -> None:
-        """Money, failures and rest."""
-        record, draft = self._records[asked.proposer], asked.draft
-        known = draft.usage.usd is not None
-        record.unknown = record.unknown or not (known or record.dearest)
-        self._spent += draft.usage.usd or (0.0 if known else record.dearest)
-        record.dearest = max(record.dearest, draft.usage.usd or 0.0)
-        if draft.detail and not self._session.stopping:
+    def _judge(self, asked: Asked, stopped: bool) -> None:
+        """What its drafter's next chances are; a draft that was called off is not its fault."""
+        record, draft, note = self._records[asked.proposer], asked.draft, self._session.note
+        if draft.detail and not (stopped and draft.detail.endswith("stopped")):
             who = "" if draft.detail.startswith(asked.proposer) else f"{asked.proposer}: "
-            self._session.note(f"{'' if draft.proposal else 'no proposal: '}{who}{draft.detail}")
-        record.failures = 0 if draft.proposal else record.failures + 1
-        if record.failures >= FAILURES and not self._session.stopping:
+            note(f"{'' if draft.proposal else 'no proposal: '}{who}{draft.detail}")
+        if self._purse.silent(asked.proposer):
+            cure = "leave out --cost, or install the extra `prices`"
+            note(f"{asked.proposer}: does not say what it costs, so --cost cannot be held: asked no more; {cure}")
+        if draft.proposal:
+            record.failures = record.rests = 0
+        elif not stopped:
+            self._passed.add(asked.proposer)
+            self._count_failure(asked.proposer, record)
+
+    def _count_failure(self, name: str, record: _Record) -> None:
+        record.failures += 1
+        if record.failures >= FAILURES:
             seconds = min(REST_SECONDS * 2**record.rests, LONGEST_REST)
             record.failures, record.rests, record.until = 0, record.rests + 1, time.monotonic() + seconds
             fact = f"rests for {seconds / 60:.0f} min after {FAILURES} drafts in a row that came to nothing"
-            self._session.note(f"{asked.proposer}: {fact}; others go on")
-        elif draft.proposal:
-            record.rests = 0
+            self._session.note(f"{name}: {fact}; others go on")
 
-    def _carried(self, proposal: Proposal, parent: int, checkout: Checkout) -> Proposal | None:
-        """The same edit on the new champion's files; None where they conflict."""
-        repository, known = self._session.repository, self._session.ledger
-        base = repository.files(known.experiment(parent).commit, proposal.files)
+    # -------------------------------------------------------------------------------------------- to another champion
+
+    def _carry(self, asked: Asked, checkout: Checkout) -> None:
+        """The same edit on the new champion's files, which is checked beside the loop."""
+        merged = self._merged(asked, checkout)
+        if merged is None:
+            fact = f"a draft, made for experiment {asked.parent}, does not fit the new champion's code"
+            self.give_up(asked.id, asked.proposer, f"{fact}: it stays in the ledger")
+        else:
+            self._carrying = _Carrying(self._session, asked, merged)
+
+    def _carry_on(self, seconds: float = 0.0) -> None:
+        """Takes in what was carried over, once it is checked."""
+        carrying = self._carrying
+        if carrying is None:
+            return
+        carrying.thread.join(seconds)
+        if carrying.thread.is_alive():
+            return
+        self._carrying, asked = None, carrying.asked
+        if carrying.fault:
+            self.give_up(asked.id, asked.proposer, f"a draft, carried over to the new champion: {carrying.fault}")
+        else:
+            draft = replace(asked.draft, proposal=carrying.proposal)
+            self._ready.insert(0, replace(asked, parent=carrying.proposal.parent or 0, draft=draft))
+
+    def _merged(self, asked: Asked, checkout: Checkout) -> Proposal | None:
+        """None where the two changes conflict."""
+        repository, proposal = self._session.repository, asked.draft.proposal
+        if proposal is None:
+            return None
+        base = repository.files(self._session.ledger.experiment(asked.parent).commit, proposal.files)
         merged = {
             path: repository.merged(base.get(path, b""), checkout.files.get(path, b""), data)
             for path, data in proposal.files.items()
@@ -190,59 +254,95 @@ class Desk:
     def _choose(self) -> str | None:
         """Who is asked for the next draft; None where it is the search's turn, or nobody can be asked now."""
         count = len(self._session.history.experiments)
-        awake = [name for name in self._rivals if name == "search" or self._awake(name)]
+        awake = [name for name in self._rivals if name == self._shared or self._awake(name)]
         if len(self._rivals) == 1 or not awake:
             return next((name for name in awake if name in self._drafters), None)
         if self._chosen[0] != count:
-            first = arms.order(_by_rival(self._session.history), awake, "", self._draw)[0]
+            self._passed.clear()
+        if self._chosen[0] != count or self._chosen[1] in self._passed:
+            left = [name for name in awake if name not in self._passed] or [self._shared]
+            history = _by_rival(self._session.history, self._shared)
+            first = arms.order(history, left, "", self._draw, least_runs=1.0)[0]
             self._chosen = count, first if first in self._drafters else None
         return self._chosen[1] if self._chosen[1] in awake else None
 
     def _awake(self, name: str) -> bool:
-        return time.monotonic() >= self._records[name].until and self._affordable(name)
-
-    def _affordable(self, name: str) -> bool:
-        """Whether one more draft of its is sure to stay within the sum, by what it cost so far."""
-        if self._usd is None:
-            return True
-        record = self._records[name]
-        return not record.unknown and self._usd - self._spent > HEADROOM * record.dearest
+        return time.monotonic() >= self._records[name].until and self._purse.affords(name)
 
 
 class _Making:
     """A draft in the making. `draft` is what came of it, once the thread has ended."""
 
-    def __init__(self, drafter: Drafter, request: Request) -> None:
-        self.drafter, self.request = drafter, request
+    def __init__(self, session: Session, drafter: Drafter, checkout: Checkout, usd: float | None) -> None:
+        self.drafter, self.checkout, self.number = drafter, checkout, -1
+        self.token = f"{session.mark}.draft.{uuid.uuid4().hex}"
         self.draft: Draft | None = None
         self.began, self.started_at, self.seconds = time.monotonic(), now(), 0.0
+        self._session, self._history = session, session.history
+        marks = {LAB_MARKER: session.mark, RUN_MARKER: self.token}
+        self.request = Request(checkout, "", self._check, DRAFT_SECONDS, usd, marks=marks)
         self.thread = threading.Thread(target=self._work, name=f"draft by {drafter.name}", daemon=True)
 
-    def start(self) -> Self:
-        self.thread.start()
-        return self
+    def _check(self, files: Files) -> None:
+        proposal = Proposal(files, "", proposer=self.drafter.name, parent=self.checkout.parent)
+        self._session.admission.admit(proposal)
+
+    def _brief(self) -> str:
+        """Made here, since of a long history it takes a while."""
+        ideas = ""
+        with contextlib.suppress(LabError, OSError):  # a folder of that name, or just being saved
+            ideas = self._session.lab.ideas
+        return brief(self._history, self._session.lab.config, ideas=ideas)
 
     def _work(self) -> None:
         try:
-            draft = self.drafter.draft(self.request)
+            draft = self.drafter.draft(replace(self.request, brief=self._brief()))
         except Exception as error:  # of somebody's plugin: recorded as what came of it, and the night goes on
             draft = Draft(None, f"{type(error).__name__}: {error}: a fault of this proposer", Usage())
         self.seconds = time.monotonic() - self.began
         self.draft = draft
 
 
-def _harmless(draft: Draft) -> Draft:
-    """One line of detail, and words that fit one."""
-    proposal = draft.proposal
+class _Carrying:
+    """A draft on the new champion's files, being checked. `fault` is what is said against it, once the thread ended."""
+
+    def __init__(self, session: Session, asked: Asked, proposal: Proposal) -> None:
+        self.asked, self.proposal, self.fault = asked, proposal, ""
+        self._session = session
+        self.thread = threading.Thread(target=self._work, name=f"carry over by {asked.proposer}", daemon=True)
+        self.thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._session.admission.admit(self.proposal)
+        except ProposalError as error:
+            self.fault = str(error)
+
+
+def _harmless(draft: Draft, before: Files) -> Draft:
+    """Texts of one line without control characters or the user's keys, tokens that the ledger can hold, and of the
+    files those that changed."""
+    proposal, detail = draft.proposal, _line(draft.detail)
     if proposal is not None:
-        what, why, risk = (
-            " ".join(plain(text[:2000]).split()) for text in (proposal.what, proposal.why, proposal.risk)
-        )
-        proposal = replace(proposal, what=what, why=why, risk=risk)
-    return replace(draft, proposal=proposal, detail=" ".join(plain(draft.detail[:2000]).split()))
+        files = {path: data for path, data in proposal.files.items() if before.get(path) != data}
+        leaky = next((path for path, data in files.items() if keys.holds(data)), None)
+        detail = f"{leaky} holds one of the keys in the environment: it is not kept" if leaky else detail
+        what, why, risk = map(_line, (proposal.what, proposal.why, proposal.risk))
+        proposal = None if leaky else replace(proposal, files=files, what=what, why=why, risk=risk)
+    usage = draft.usage
+    tokens_in, tokens_out = (
+        None if count is None else min(count, MOST_TOKENS) for count in (usage.tokens_in, usage.tokens_out)
+    )
+    usage = replace(usage, tokens_in=tokens_in, tokens_out=tokens_out)
+    return Draft(proposal, detail, usage, _line(draft.session))
 
 
-def _by_rival(history: History) -> History:
-    """With the search's arms as one."""
-    merged = (replace(e, proposer="search") if e.proposer.startswith("search/") else e for e in history.experiments)
-    return replace(history, experiments=tuple(merged))
+def _line(text: str) -> str:
+    return " ".join(keys.hide(plain(text[:2000])).split())
+
+
+def _by_rival(history: History, shared: str) -> History:
+    """With the arms of the one who shares the loop as one."""
+    ours = f"{shared}/"
+    merged = (replace(e, proposer=shared) if e.proposer.startswith(ours) else e for e in history.experiments)
+    return replace(history, experiments=tuple(merged)) if shared else history

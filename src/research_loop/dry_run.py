@@ -8,6 +8,7 @@ well, and where the code that it was made of comes through.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ class DryRuns:
     def __init__(self, lab: Lab, jobs: JobMaker, halted: Callable[[], bool]) -> None:
         self._lab, self._jobs, self._halted = lab, jobs, halted
         self._known: dict[str, Failure | None] = {}
+        self._one = threading.Lock()  # the loop's thread and a draft's may both have something to try
 
     def check(self, files: Files, parent: Files, commit: str) -> None:
         """Raise ProposalError, one line with the place, where `files` fail and `parent` does not.
@@ -51,9 +53,10 @@ class DryRuns:
         """
         if not self._due() or not changed_code(parent, files):
             return
-        failure = self._failure(files, commit)
-        if failure is None or self._failure(parent, commit) is not None:
-            return
+        with self._one:
+            failure = self._failure(files, commit)
+            if failure is None or self._failure(parent, commit) is not None:
+                return
         place = f"{self._script}:{' > '.join(map(str, failure.lines))}".rstrip(":")
         raise ProposalError(
             f"{place}: fails before its first step is done, tried on shapes alone, where the code that it was made of "

@@ -38,7 +38,7 @@ class JobMaker:
         self._note = note
         self._folder = lab.state / "runs"
         self.kernels = Kernels(lab.state, self._folder)
-        self._backend = _choose_backend(lab.config.sandbox, note)
+        self._backend = _choose_backend(lab.config.sandbox or "none", note)
         self.contained = self._backend.name != "none"
         self.fallen_back = not self.contained and lab.config.sandbox == "auto"
 
@@ -118,7 +118,7 @@ class JobMaker:
         return argv, {**environment, "PYTHONPYCACHEPREFIX": str(compiled)}
 
     def _spec(self, work: Path, shown: tuple[Path, ...], giver: Experiment | None) -> sandbox.Spec:
-        """`giver`: whose kernels this run may hand on. Who is decided has handed on what it had, unless that is lost."""
+        """`giver`: whose kernels this run may hand on. Who is decided has handed on its own, if they are not lost."""
         gpu = first_gpu()
         if gpu is None:
             return sandbox.Spec(work, shown)

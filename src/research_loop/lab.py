@@ -60,8 +60,9 @@ class Lab:
             return ""
         if not path.is_file():
             raise LabError(f"{path}: is not a file: move it away, or write your ideas into one")
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(IDEAS_CHARACTERS)
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - IDEAS_CHARACTERS))  # the newest are at the end
+            return file.read(IDEAS_CHARACTERS).decode(errors="replace")
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
         """Bytes of files in the lab. Raises LabError naming the first one that cannot be read."""

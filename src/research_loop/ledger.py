@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from research_loop import drafts
-from research_loop.drafts import Asked
+from research_loop.drafts import Asked, Spent
 from research_loop.errors import LedgerError
 from research_loop.records import Audit, Draft, Experiment, History, Point, Result, Run, Score, Usage, Verdict
 
@@ -37,6 +37,8 @@ TABLES = {
     "drafts": """id INTEGER PRIMARY KEY, proposer TEXT NOT NULL, parent INTEGER NOT NULL REFERENCES experiments,
         started_at REAL NOT NULL, seconds REAL NOT NULL, tokens_in INTEGER, tokens_out INTEGER, usd REAL,
         cost TEXT NOT NULL, session TEXT NOT NULL, detail TEXT NOT NULL, proposal TEXT NOT NULL""",
+    "begun": """id INTEGER PRIMARY KEY, proposer TEXT NOT NULL, parent INTEGER NOT NULL REFERENCES experiments,
+        started_at REAL NOT NULL""",
     "runs": """n INTEGER NOT NULL REFERENCES experiments, k INTEGER NOT NULL, seed INTEGER NOT NULL,
         started_at REAL NOT NULL, keeper_pid INTEGER, keeper_create_time REAL, PRIMARY KEY (n, k)""",
     "results": """n INTEGER NOT NULL, k INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
@@ -142,15 +144,22 @@ class Ledger:
         facts = (result.outcome, result.reason, result.detail, *score, result.seconds, result.machine)
         self._insert("audits", (None, audit.n, audit.seed, audit.started_at, *facts))
 
-    def record_draft(self, asked: Asked) -> Asked:
-        """Appends what was asked for and what came; it gets its number."""
-        draft, usage = asked.draft, asked.draft.usage
-        facts = (asked.proposer, asked.parent, asked.started_at, asked.seconds, *astuple(usage))
+    def begin_draft(self, proposer: str, parent: int, started_at: float) -> int:
+        """Appends that a draft is asked for, which may cost something from now on; its number."""
         with self._transaction():
-            self._append("drafts", (None, *facts, draft.session, draft.detail, drafts.to_text(draft.proposal)))
-            (number,) = self._db.execute("SELECT last_insert_rowid()").fetchone()
-        proposal = replace(draft.proposal, draft=number) if draft.proposal else None
-        return replace(asked, id=number, draft=replace(draft, proposal=proposal))
+            (last,) = self._db.execute(
+                "SELECT max(id) FROM (SELECT id FROM begun UNION ALL SELECT id FROM drafts)"
+            ).fetchone()
+            self._append("begun", (number := (last or 0) + 1, proposer, parent, started_at))
+        return number
+
+    def record_draft(self, asked: Asked) -> Asked:
+        """Appends what came of a draft, by its number."""
+        draft, usage = asked.draft, asked.draft.usage
+        facts = (asked.id, asked.proposer, asked.parent, asked.started_at, asked.seconds, *astuple(usage))
+        self._insert("drafts", (*facts, draft.session, draft.detail, drafts.to_text(draft.proposal)))
+        proposal = replace(draft.proposal, draft=asked.id) if draft.proposal else None
+        return replace(asked, draft=replace(draft, proposal=proposal))
 
     def note(self, key: str, value: str) -> None:
         """Writes down a fact about the lab, once; a second value for a key is a LedgerError."""
@@ -189,11 +198,44 @@ class Ledger:
             rows = self._db.execute("SELECT * FROM audits ORDER BY id").fetchall()
         return tuple(_audit(*row) for row in rows)
 
-    def drafts(self) -> tuple[Asked, ...]:
-        """All of them, the oldest first."""
+    def drafts(self, which: str = "TRUE", *values: object) -> tuple[Asked, ...]:
+        """Those for which the SQL expression `which` holds, the oldest first."""
         with self._errors():
-            rows = self._db.execute("SELECT * FROM drafts ORDER BY id").fetchall()
+            rows = self._db.execute(f"SELECT * FROM drafts WHERE {which} ORDER BY id", values).fetchall()
         return tuple(_asked(*row) for row in rows)
+
+    def draft(self, number: int | None) -> Asked | None:
+        """The one with that number."""
+        return next(iter(self.drafts("id = ?", number)), None)
+
+    def waiting_drafts(self) -> tuple[Asked, ...]:
+        """Those whose proposal was neither run nor given up (a note under drafts.GIVEN_UP says so)."""
+        run = "SELECT draft FROM experiments WHERE draft IS NOT NULL"
+        given_up = f"SELECT key FROM meta WHERE key = '{drafts.GIVEN_UP}' || id"
+        return self.drafts(f"proposal <> '' AND id NOT IN ({run}) AND NOT EXISTS ({given_up})")
+
+    def lost_drafts(self) -> tuple[Asked, ...]:
+        """Those that were begun and of which nothing was recorded: the harness was killed."""
+        with self._errors():
+            rows = self._db.execute("SELECT * FROM begun WHERE id NOT IN (SELECT id FROM drafts)").fetchall()
+        lost = Draft(None, "the harness ended while it was made")
+        return tuple(Asked(proposer, parent, at, 0.0, lost, id) for id, proposer, parent, at in rows)
+
+    def dearest_drafts(self) -> dict[str, float]:
+        """In USD, by proposer; of those that ever said a cost."""
+        with self._errors():
+            rows = self._db.execute("SELECT proposer, max(usd) FROM drafts WHERE usd > 0 GROUP BY proposer").fetchall()
+        return dict(rows)
+
+    def spent(self) -> Spent:
+        """Sums over all drafts."""
+        tokens = "coalesce(sum(coalesce(tokens_in, 0) + coalesce(tokens_out, 0)), 0)"
+        sums = f"count(*), coalesce(sum(proposal <> ''), 0), {tokens}, coalesce(sum(usd), 0.0)"
+        doubts = "coalesce(sum(usd IS NULL), 0), coalesce(max(cost = 'estimated' AND usd > 0), 0)"
+        with self._errors():
+            row = self._db.execute(f"SELECT {sums}, {doubts} FROM drafts").fetchone()
+        count, proposals, read_and_written, usd, unknown, estimated = row
+        return Spent(count, proposals, read_and_written, usd, unknown, bool(estimated))
 
     def held_nats(self, n: int) -> tuple[float, bytes] | None:
         """Score and nats on the held rows, each the mean over the runs of `n` that were asked for them."""

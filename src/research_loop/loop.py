@@ -38,7 +38,7 @@ def run_loop(session: Session, proposer: Proposer, limits: Limits, desk: Desk | 
         ended = ended or ("the money is spent" if desk.broke else "")
         wanted = not (session.stopping or late or ended) and _wanted(session, limits, decided)
         desk.tend(wanted)
-        while wanted and session.room and not desk.expecting:
+        while wanted and session.room and not desk.expecting(_last(session, limits, decided)):
             if not _propose(session, proposer, desk):
                 ended = "" if desk.hopeful else "nothing left to propose"
                 break
@@ -67,13 +67,26 @@ def _propose(session: Session, proposer: Proposer, desk: Desk) -> bool:
         if proposal is None:
             return False
         try:
-            session.submit(proposal)
+            _submit(session, proposal, desk)
             return True
         except ProposalError as error:
-            if attempt == PROPOSAL_TRIES and proposal.draft is None:
+            if proposal.draft is not None:
+                desk.give_up(proposal.draft, proposal.proposer, str(error))
+            elif attempt == PROPOSAL_TRIES:
                 raise
-            session.note(f"{proposal.proposer}: {error}")
+            else:
+                session.note(f"{proposal.proposer}: {error}")
     return True
+
+
+def _submit(session: Session, proposal: Proposal, desk: Desk) -> None:
+    """Where that fails for want of room, which an agent at work may have taken, once more without it."""
+    try:
+        session.submit(proposal)
+    except LabError:
+        if not desk.give_way():
+            raise
+        session.submit(proposal)
 
 
 def _tell_plan(session: Session, proposer: Proposer, desk: Desk) -> None:
@@ -94,6 +107,11 @@ def _as_if_discarded(history: History) -> History:
 
 def _wanted(session: Session, limits: Limits, decided: int) -> bool:
     return limits.experiments is None or decided + len(session.history.open) < limits.experiments
+
+
+def _last(session: Session, limits: Limits, decided: int) -> bool:
+    """Whether there is one experiment left to begin."""
+    return limits.experiments is not None and decided + len(session.history.open) + 1 == limits.experiments
 
 
 def ensure_baseline(session: Session) -> Experiment | None:

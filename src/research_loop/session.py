@@ -78,6 +78,7 @@ class Session:
         self._seed_of, self._vram_mb = seed_of, vram_mb()
         self.stopping = False  # start nothing more
         self.halted = False  # and end what runs
+        self.closing = False  # nobody waits for dry runs any more
         self._stop_said = False
         self._queue: deque[int] = deque()
         lab.state.mkdir(exist_ok=True)
@@ -93,7 +94,7 @@ class Session:
             check_pins(self.ledger, lab, self.repository, data=False)
             self.mark = self._mark()
             self.jobs = JobMaker(lab, self.repository, self.mark, self._held_seed(), self.note)
-            dry_runs = DryRuns(lab, self.jobs, lambda: self.halted)
+            dry_runs = DryRuns(lab, self.jobs, lambda: self.halted or self.closing)
             self.admission = Admission(lab, self.repository, self.jobs, lambda: self.history, dry_runs)
             self.admission.unsafe = unsafe
             self._recover()
@@ -346,6 +347,10 @@ class Session:
             self._decide(experiment, Verdict("crash", "lost", f"the harness ended {lost} times during its runs", now()))
         elif experiment.last is None:
             self._queue.append(experiment.n)
+
+    def begin_draft(self, proposer: str, parent: int, started_at: float) -> int:
+        """Writes down that a draft is asked for; its number."""
+        return self._recorded(lambda: self.ledger.begin_draft(proposer, parent, started_at))
 
     def record_draft(self, asked: Asked) -> Asked:
         """Writes down what was asked of a model or an agent, and what came; it gets its number."""

@@ -133,7 +133,7 @@ def editors_of(lab: Lab, names: list[str], usd: float | None) -> tuple[Proposer,
     found, drafters, shared = proposers.choose(names or ([saved] if isinstance(saved, str) else saved), lab.config.seed)
     if usd is not None and not drafters:
         raise ConfigError(f"--cost {usd:g}: {found.name} costs nothing: leave it out, or name a --proposer that does")
-    return found, lambda session: Desk(session, drafters, usd=usd, shared=shared)
+    return found, lambda session: Desk(session, drafters, usd=usd, shared=found.name if shared else "")
 
 
 def facts(lab: Lab, ledger: Ledger) -> dict[str, Any]:
@@ -143,8 +143,8 @@ def facts(lab: Lab, ledger: Ledger) -> dict[str, Any]:
     from research_loop.views.live import read_live
 
     branch, live = branch_name(ledger) or "no branch yet", read_live(lab.state)
-    place, asked = plain(str(lab.root)), ledger.drafts()
-    return text.status_json(ledger.history, lab.config, place=place, branch=branch, live=live, asked=asked)
+    place, spent = plain(str(lab.root)), ledger.spent()
+    return text.status_json(ledger.history, lab.config, place=place, branch=branch, live=live, spent=spent)
 
 
 def shown(lab: Lab, ledger: Ledger, n: int) -> str:
@@ -156,7 +156,7 @@ def shown(lab: Lab, ledger: Ledger, n: int) -> str:
     if experiment.parent is not None:
         diff = repository_of(lab).diff(ledger.experiment(experiment.parent).commit, experiment.commit)
     curve, log_tail = ledger.trace(n, max(0, len(experiment.runs) - 1))
-    asked = next((one for one in ledger.drafts() if one.id == experiment.draft), None)
+    asked = ledger.draft(experiment.draft)
     return text.show(experiment, lab.config, diff=diff, curve=curve, log_tail=log_tail, asked=asked)
 
 

@@ -75,7 +75,7 @@ def make_quick_lab(folder: Path, seconds: float = 1.0, train: str | None = None)
     (folder / "helper.py").write_text("# a file of the user's\n")
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "-m", "The user's work")
-    task = {"command": ["python", "train.py"], "editable": ["train.py"], "noise": "none"}
+    task = {"command": ["python", "train.py"], "editable": ["train.py"], "noise": "none", "sandbox": "none"}
     return make_blank_lab(folder, task, max(5.0, 2 * seconds))
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from research_loop import noise
 from research_loop.config import LabConfig
-from research_loop.drafts import Asked, spent
+from research_loop.drafts import NOTHING_SPENT, Asked, Spent
 from research_loop.plain import plain_lines
 from research_loop.records import Experiment, History, Point
 from research_loop.views.accounting import account
@@ -84,7 +83,7 @@ def status(
     branch: str,
     live: Live | None,
     counts: str,
-    asked: Sequence[Asked] = (),
+    spent: Spent = NOTHING_SPENT,
     last: int = 10,
 ) -> str:
     """`research-loop status`."""
@@ -92,7 +91,7 @@ def status(
     if history.champion and history.champion.score:
         lines += [f"{best(history, config.metric)}, {VERIFIED[history.champion.score.verified]}"]
     time_line = account(history, config.budget_seconds).line()
-    facts = (noise_line(history, config), time_line, early_stop_line(history), money_line(history, asked), counts)
+    facts = (noise_line(history, config), time_line, early_stop_line(history), money_line(history, spent), counts)
     lines += [fact for fact in facts if fact]
     if live is not None:
         left = max(0.0, live.budget_seconds - (live.share or 0.0) * live.budget_seconds)
@@ -124,11 +123,11 @@ def early_stop_line(history: History) -> str:
     )
 
 
-def money_line(history: History, asked: Sequence[Asked]) -> str:
+def money_line(history: History, sums: Spent) -> str:
     """What drafts cost; empty where none were asked for."""
-    if not asked:
+    if not sums.drafts:
         return ""
-    sums, kept = spent(asked), sum(e.kept for e in history.experiments if e.draft is not None)
+    kept = sum(e.kept for e in history.experiments if e.draft is not None)
     doubts = [f"{sums.unknown} of unknown cost"] if sums.unknown else []
     doubts += ["partly estimated"] if sums.estimated else []
     cost = _dollars(sums.usd) + (f" ({', '.join(doubts)})" if doubts else "")
@@ -146,7 +145,7 @@ def _noise_json(history: History, config: LabConfig) -> dict[str, Any] | None:
 
 
 def status_json(
-    history: History, config: LabConfig, *, place: str, branch: str, live: Live | None, asked: Sequence[Asked] = ()
+    history: History, config: LabConfig, *, place: str, branch: str, live: Live | None, spent: Spent = NOTHING_SPENT
 ) -> dict[str, Any]:
     """`research-loop status --json`: the same as data; scores are null where there is none."""
     kinds = Counter(e.verdict.kind if e.verdict else "open" for e in history.experiments)
@@ -162,7 +161,7 @@ def status_json(
         "champion": _brief(history.champion),
         "noise": _noise_json(history, config),
         "seconds": asdict(account(history, config.budget_seconds)),
-        "drafts": asdict(spent(asked)),
+        "drafts": asdict(spent),
         "running": _finite(asdict(live)) if live else None,
         "last": [_brief(e) for e in history.experiments[-10:]],
     }

@@ -32,17 +32,22 @@ FIRST_MOVES = 12
 """So many experiments are ranked moves, where there are as many."""
 
 
-def order(history: History, available: list[str], family: str, draw: random.Random) -> list[str]:
-    """The arms in the order to ask them; the first that has something new is taken."""
+def order(
+    history: History, available: list[str], family: str, draw: random.Random, *, least_runs: float = 0.0
+) -> list[str]:
+    """The arms in the order to ask them; the first that has something new is taken.
+
+    Every experiment counts for `least_runs` runs or more: who costs money gains nothing by crashing at once.
+    """
     tried = sum(e.parent is not None for e in history.experiments)
     if "ranked" in available and tried < FIRST_MOVES:
         return ["ranked", *(arm for arm in available if arm != "ranked")]
-    found = rates(history, available, family)
+    found = rates(history, available, family, least_runs)
     # Weighted order without replacement, after Efraimidis and Spirakis (2006).
     return sorted(available, key=lambda arm: draw.random() ** (1 / max(found[arm], 1e-6)), reverse=True)
 
 
-def rates(history: History, available: list[str], family: str) -> dict[str, float]:
+def rates(history: History, available: list[str], family: str, least_runs: float = 0.0) -> dict[str, float]:
     """Thousandths of the score that an arm gains a run: what was measured, and the prior for what was not."""
     gains, runs = dict.fromkeys(available, 0.0), dict.fromkeys(available, 0.0)
     known = {e.n: e for e in history.experiments}
@@ -52,7 +57,7 @@ def rates(history: History, available: list[str], family: str) -> dict[str, floa
         arm = experiment.proposer.removeprefix(f"{family}/")
         if arm in gains and experiment.verdict is not None:
             gains[arm] += weight * _gain(experiment, known)
-            runs[arm] += weight * _seconds(experiment) / usual
+            runs[arm] += weight * max(_seconds(experiment) / usual, least_runs)
         weight *= FADING
     return {arm: (PRIORS.get(arm, 0.5) * WORTH_RUNS + gains[arm]) / (WORTH_RUNS + runs[arm]) for arm in available}
 
