@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 
 from research_loop import noise
+from research_loop.config import LabConfig
 from research_loop.noise import Sigma
-from research_loop.records import Experiment, Result, Run, Score, Verdict
+from research_loop.records import Experiment, History, Result, Run, Score, Verdict
+from research_loop.views.text import noise_line
 
 
 def experiment(*values: float) -> Experiment:
@@ -96,3 +98,9 @@ def test_a_score_of_zero_is_a_score() -> None:
     assert noise.compare([0.0], [0.0], sigma, "higher").p == 0.5
     mixed = noise.measure_sigma([experiment(0.0), experiment(1.0), experiment(2.0)], 60.0)
     assert mixed is not None and mixed.value == pytest.approx(0.13 / 60)
+
+
+def test_status_promises_nothing_before_the_first_repeat() -> None:
+    line = noise_line(History((experiment(1.0),)), LabConfig())
+    assert "a guess before the first repeat" in line and "or more" not in line
+    assert "1 repeats); two runs show differences of 0.0" in noise_line(History((experiment(1.0, 1.001),)), LabConfig())

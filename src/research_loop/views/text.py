@@ -106,9 +106,11 @@ def noise_line(history: History, config: LabConfig) -> str:
     sigma = noise.measure_sigma(history.experiments, config.budget_seconds)
     if sigma is None or config.noise == "none":
         return ""
-    repeats = f"{sigma.repeats} repeats" if sigma.repeats else "a guess before the first repeat"
+    if not sigma.repeats:
+        return f"noise: a guess before the first repeat: runs of the same code differ by {sigma.value:.6f}"
     shown = f"two runs show differences of {noise.detectable(sigma):.6f} or more"
-    return f"noise: runs of the same code differ by {sigma.value:.6f} (standard deviation, {repeats}); {shown}"
+    measured = f"{sigma.value:.6f} (standard deviation, {sigma.repeats} repeats)"
+    return f"noise: runs of the same code differ by {measured}; {shown}"
 
 
 def early_stop_line(history: History) -> str:
