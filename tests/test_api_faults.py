@@ -218,6 +218,18 @@ def test_a_proxy_that_cannot_be_used_is_a_line_of_its_own(drafted: Drafted, monk
     monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:1")
     draft, asked = drafted("openai", call())
     assert draft.proposal is None and "mend HTTPS_PROXY, ALL_PROXY" in draft.detail and not asked
+    assert draft.usage == FREE
+
+
+def test_a_proxy_that_refuses_the_connection_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refuses(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            self.send_error(502)
+
+    with served(Refuses) as url:
+        monkeypatch.setenv("HTTPS_PROXY", url)
+        draft = at(monkeypatch, "openai", "https://model.invalid").draft(request(seconds=0.8))
+    assert "ProxyError: 502" in draft.detail and draft.usage == FREE
 
 
 # -------------------------------------------------------------------------------------------------- the key, the server

@@ -232,9 +232,9 @@ def test_a_cost_that_the_server_reports_is_summed(drafted: Drafted) -> None:
     assert draft.usage == Usage(15, 3, 0.75, "reported")
 
 
-def test_a_cost_of_which_a_part_was_not_reported_is_an_estimate(drafted: Drafted) -> None:
-    draft, _ = drafted("openai", Turn("cut", cut=5), priced(cost=0.5))
-    assert draft.usage == Usage(10, 2, 0.5, "estimated")
+def test_an_unknown_cost_counts_as_the_dearest_known_one(drafted: Drafted) -> None:
+    draft, _ = drafted("openai", Turn("cut", cut=5), Turn("cut", cut=5), priced(cost=0.5))
+    assert draft.usage == Usage(10, 2, 1.5, "estimated")
 
 
 @pytest.mark.parametrize("cost", [float("nan"), -1, "0.5", True, None, 10**400])
@@ -272,12 +272,27 @@ def test_an_unknown_model_or_a_missing_price_list_leaves_the_cost_unknown(
     assert drafted("anthropic", call(), model="claude-sonnet-4-5")[0].usage == Usage(1000, 100)
 
 
-def test_no_attempt_follows_once_the_money_of_a_draft_is_spent(drafted: Drafted) -> None:
+def test_no_attempt_follows_that_might_pass_the_money_of_a_draft(drafted: Drafted) -> None:
     bad = completion({"content": "no"}, usage={"prompt_tokens": 5, "completion_tokens": 1, "cost": 0.25})
-    for usd, attempts in ((0.0, 0), (0.25, 1), (0.3, 2), (None, 3)):
+    for usd, attempts in ((0.0, 0), (0.25, 1), (0.3, 1), (0.5, 2), (None, 3)):
         draft, asked = drafted("openai", bad, usd=usd)
         assert draft.proposal is None and len(asked) == attempts
         assert draft.usage.usd == 0.25 * attempts
         assert ("a draft are spent" in draft.detail) == (usd is not None)
     draft, _ = drafted("openai", priced(cost=0.5), usd=0.4)
     assert draft.proposal, "what was paid for is not thrown away"
+
+
+def test_a_first_attempt_that_list_prices_put_beyond_the_money_is_not_made(drafted: Drafted) -> None:
+    pytest.importorskip("genai_prices")
+    for usd, brief, attempts in ((0.05, "b", 0), (0.07, "b", 1), (0.07, "b" * 30_000, 0), (0.1, "b" * 30_000, 1)):
+        draft, asked = drafted("anthropic", call(), model="claude-sonnet-4-5", usd=usd, brief=brief)
+        assert (bool(draft.proposal), len(asked)) == (bool(attempts), attempts)
+        assert ("$0 of $0.0" in draft.detail and ", and an answer may take $0.0" in draft.detail) == (not attempts)
+
+
+def test_requests_that_were_never_answered_cost_what_list_prices_say_where_money_is_short(drafted: Drafted) -> None:
+    pytest.importorskip("genai_prices")
+    draft, asked = drafted("anthropic", Turn("lost", cut=0), model="claude-sonnet-4-5", usd=0.15)
+    assert draft.proposal is None and len(asked) == 2 and "was cut off" in draft.detail
+    assert draft.usage == Usage()

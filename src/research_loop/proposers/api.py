@@ -16,11 +16,13 @@ from typing import Any, ClassVar, Final
 
 import httpx
 
+from research_loop.brief import CHARACTERS_A_TOKEN
 from research_loop.errors import ConfigError, ProposalError
 from research_loop.plain import plain
 from research_loop.proposers import answers, prices
 from research_loop.proposers.drafting import Drafter, Request
 from research_loop.proposers.wire import (
+    MOST_TOKENS,
     OVER,
     Answer,
     Ask,
@@ -48,6 +50,9 @@ fields and nothing else:
 what, why and risk are required. An edit's search is text that occurs exactly once in the file as it is after the \
 edits before, copied exactly, white space included. Only where edits would be larger than the file, give \
 "files": [{{"path": "...", "content": "..."}}] in their place. No other file can be changed."""
+
+_FREE: Final = Usage(0, 0, 0.0, "estimated")
+"""Of a draft that no server worked on."""
 
 _LOST: Final = "(This answer did not arrive whole.)"
 _PASSING: Final = {408, 409, 429}
@@ -79,7 +84,7 @@ class ApiDrafter:
             line = Line(self.url, self.wire.headers(self.key.text), until, request.stopped)
         except (OSError, ValueError, ImportError) as error:
             fact = self.key.hide(f"proxy or certificates of the environment cannot be used ({error})")
-            return Draft(None, f"{self.name}: {fact}: mend HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE")
+            return Draft(None, f"{self.name}: {fact}: mend HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE", _FREE)
         with line:
             return _Conversation(self, request, line).hold()
 
@@ -153,6 +158,7 @@ class _Conversation:
         self.tools = True
         self.limit = drafter.wire.limit if drafter.vendors_own else "max_tokens"
         self.taken: list[Usage] = []
+        self.fact = ""  # what went wrong last
 
     def hold(self) -> Draft:
         try:
@@ -164,9 +170,9 @@ class _Conversation:
             return Draft(None, self.drafter.key.hide(f"{place}: {nothing}"), self.usage())
 
     def usage(self) -> Usage:
-        """The sum of what is known; reported only where the cost of all was. What no server took on costs nothing."""
+        """The sum, in which an unknown cost counts as the dearest known; reported only where the cost of all was."""
         if not self.taken:
-            return Usage(0, 0, 0.0, "estimated")
+            return _FREE
         into = [taken.tokens_in for taken in self.taken if taken.tokens_in is not None]
         out = [taken.tokens_out for taken in self.taken if taken.tokens_out is not None]
         paid = [taken.usd for taken in self.taken if taken.usd is not None]
@@ -174,25 +180,37 @@ class _Conversation:
         if not paid:
             return Usage(*tokens)
         reported = all(taken.cost == "reported" for taken in self.taken)
-        return Usage(*tokens, sum(paid), "reported" if reported else "estimated")
+        usd = sum(paid) + max(paid) * (len(self.taken) - len(paid))
+        return Usage(*tokens, usd, "reported" if reported else "estimated")
 
     def _proposal(self) -> Proposal:
-        fault = ""
         for _ in range(ATTEMPTS):
-            self._afford(fault)
             try:
                 return self._attempt()
             except ProposalError as error:
-                fault = str(error)
-                told = f"That cannot be used: {fault}. Answer again, with all of the change."
+                self.fact = str(error)
+                told = f"That cannot be used: {self.fact}. Answer again, with all of the change."
                 self.talk.append(_message("user", told))
-        raise _NothingError(f"none of {ATTEMPTS} answers can be used, the last: {fault}: another model may do better")
+        fact = f"none of {ATTEMPTS} answers can be used, the last: {self.fact}"
+        raise _NothingError(f"{fact}: another model may do better")
 
-    def _afford(self, fault: str) -> None:
-        spent, most = self.usage().usd or 0.0, self.request.usd
-        if most is not None and spent >= most:
-            after = f", after an answer that cannot be used ({fault})" if fault else ""
-            raise _NothingError(f"${spent:.4g} of ${most:.4g} a draft are spent{after}: allow more, or a cheaper model")
+    def _afford(self) -> None:
+        """Raises _NothingError where one more answer may pass what the draft may cost."""
+        usd, most, dearest = self.usage().usd, self.request.usd, self._dearest()
+        spent = len(self.taken) * dearest if usd is None else usd
+        if most is not None and (spent >= most or spent + dearest > most):
+            takes = f", and an answer may take ${dearest:.4g}" if dearest else ""
+            after = f", after a failure ({self.fact})" if self.fact else ""
+            fact = f"${spent:.4g} of ${most:.4g} a draft are spent{takes}{after}"
+            raise _NothingError(f"{fact}: allow more, or a cheaper model")
+
+    def _dearest(self) -> float:
+        """US dollars of the dearest answer so far; before one with a price, by list prices for one of usual length."""
+        paid = [taken.usd for taken in self.taken if taken.usd is not None]
+        if paid:
+            return max(paid)
+        size = len(_SYSTEM) + sum(len(message["content"]) for message in self.talk)
+        return prices.estimate(self.drafter.model, size // CHARACTERS_A_TOKEN, MOST_TOKENS // 4) or 0.0
 
     def _attempt(self) -> Proposal:
         """One answer, checked. What it said, or that it was lost, is in the talk before it is looked at."""
@@ -248,6 +266,7 @@ class _Conversation:
 
     def _post(self) -> Reply:
         """One request; a server that got it and never answered may have worked on it all the same."""
+        self._afford()
         reply = None
         try:
             ask = Ask(self.drafter.model, _SYSTEM, self.talk, self.tools, self.limit)

@@ -213,6 +213,7 @@ class Line:
 
     def __init__(self, url: str, headers: dict[str, str], until: float, stopped: threading.Event) -> None:
         self.url, self.until, self.stopped, self.sent = url, until, stopped, False
+        self._connecting = False
         # redirects are not followed, since they would take the key to another server
         timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
         self._client = httpx.AsyncClient(headers=headers, timeout=timeout, follow_redirects=False)
@@ -268,9 +269,11 @@ class Line:
         except (httpx.HTTPError, OSError) as error:
             return Reply(0, fault=f"{type(error).__name__}: {error}")
 
-    async def _trace(self, event: str, _: object) -> None:
-        """httpx's own word of how far a request came."""
-        self.sent = self.sent or event.endswith("send_request_body.complete")
+    async def _trace(self, event: str, info: dict[str, Any]) -> None:
+        """httpx's own word of how far a request came; what only asks a proxy for a connection is none."""
+        if event.endswith("send_request_headers.started"):
+            self._connecting = info["request"].method == b"CONNECT"
+        self.sent = self.sent or (event.endswith("send_request_body.complete") and not self._connecting)
 
 
 async def _body(response: httpx.Response) -> tuple[bytes, str]:
