@@ -72,13 +72,43 @@ def test_a_storm_of_429_is_waited_out_as_the_server_asks(drafted: Drafted) -> No
     assert draft.proposal and len(asked) == 3 and time.monotonic() - began >= 1.1
 
 
-@pytest.mark.parametrize("after", ["1000000", "nan", "-5", "soon", "Fri, 31 Dec 9999 23:59:59 GMT"])
+@pytest.mark.parametrize("after", ["nan", "-5", "soon"])
 def test_waits_end_with_the_time_of_the_draft(drafted: Drafted, after: str) -> None:
     storm = Turn("slow down", status=429, headers={"Retry-After": after})
     began = time.monotonic()
     draft, asked = drafted("anthropic", storm, seconds=0.8)
     assert draft.proposal is None and 0.8 <= time.monotonic() - began < 3 and len(asked) < 9
     assert "HTTP 429 (slow down), asked " in draft.detail and ": wait, or ask for less" in draft.detail
+
+
+@pytest.mark.parametrize("after", ["1000000", "1e300", "inf", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_wait_beyond_the_time_of_the_draft_is_not_begun(drafted: Drafted, after: str) -> None:
+    began = time.monotonic()
+    draft, asked = drafted("anthropic", Turn("slow down", status=429, headers={"Retry-After": after}))
+    assert draft.proposal is None and time.monotonic() - began < 10 and len(asked) == 1
+    assert "HTTP 429 (slow down), asked 1 times in 0 s, the next time in " in draft.detail
+
+
+@pytest.mark.parametrize("turn", [Turn("busy", status=429), Turn("busy", status=503), Turn("busy", cut=0, status=500)])
+def test_a_server_that_is_only_busy_is_given_up_before_the_time_is_over(
+    drafted: Drafted, monkeypatch: pytest.MonkeyPatch, turn: Turn
+) -> None:
+    monkeypatch.setattr(api, "BUSY_SECONDS", 0.5)
+    monkeypatch.setattr(api, "UNREACHED_SECONDS", 0.0)
+    began = time.monotonic()
+    draft, asked = drafted("openai", turn)
+    assert draft.proposal is None and 0.5 <= time.monotonic() - began < 10 and len(asked) > 2
+    assert f"HTTP {turn.status}" in draft.detail and f"asked {len(asked)} times in" in draft.detail
+
+
+def test_a_server_that_is_not_reached_is_given_up_sooner_than_a_busy_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert api.UNREACHED_SECONDS < api.BUSY_SECONDS
+    monkeypatch.setattr(api, "UNREACHED_SECONDS", 0.5)
+    with ScriptedModel([call()]) as gone:
+        pass
+    began = time.monotonic()
+    draft = at(monkeypatch, "openai", gone.url).draft(request())
+    assert "ConnectError" in draft.detail and 0.5 <= time.monotonic() - began < 10 and draft.usage == FREE
 
 
 @BOTH
@@ -116,19 +146,22 @@ def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     server.stop()
 
 
-SLOW = [(Turn(seconds=30), Usage()), (Turn(status=429, headers={"Retry-After": "30"}), FREE)]
+WAIT = Turn(f"busy, {KEY}", status=429, headers={"Retry-After": "15"})
+SLOW = [(Turn(seconds=30), Usage(), ""), (WAIT, FREE, "; before that: HTTP 429 (busy, [key])")]
 
 
 @BOTH
-@pytest.mark.parametrize(("turn", "usage"), SLOW)
-def test_a_stop_ends_a_request_and_a_wait_at_once(drafted: Drafted, vendor: str, turn: Turn, usage: Usage) -> None:
+@pytest.mark.parametrize(("turn", "usage", "before"), SLOW)
+def test_a_stop_ends_a_request_and_a_wait_at_once(
+    drafted: Drafted, vendor: str, turn: Turn, usage: Usage, before: str
+) -> None:
     """A request that a server has may cost something; one that it refused does not."""
     stopped = threading.Event()
     threading.Timer(0.6, stopped.set).start()
     began = time.monotonic()
     draft, asked = drafted(vendor, turn, stopped=stopped)
     assert 0.55 < time.monotonic() - began < 2.5
-    assert (draft.proposal, draft.detail, len(asked)) == (None, f"{vendor}:m: stopped", 1)
+    assert (draft.proposal, draft.detail, len(asked)) == (None, f"{vendor}:m: stopped{before}", 1)
     assert draft.usage == usage
 
 
@@ -212,6 +245,23 @@ def test_an_empty_purse_is_not_a_rate_limit(drafted: Drafted) -> None:
     body = json.dumps({"error": {"message": "no quota", "code": "insufficient_quota"}}).encode()
     draft, asked = drafted("openai", Turn(status=429, body=body))
     assert len(asked) == 1 and "HTTP 429 (no quota): pay in" in draft.detail
+    for words in ("Your credit balance is too low to access this API", "Check your plan and Billing details"):
+        draft, asked = drafted("anthropic", Turn(words, status=400))
+        assert len(asked) == 1 and f"HTTP 400 ({words}): pay in" in draft.detail
+    draft, asked = drafted("openai", Turn("for a higher rate, see /billing", status=429), call())
+    assert draft.proposal and len(asked) == 2
+
+
+@BOTH
+def test_a_server_that_takes_no_long_answers_is_asked_for_shorter_ones(drafted: Drafted, vendor: str) -> None:
+    words = "maximum context length is 8192 tokens, you asked for 26000 (in messages, in tools)"
+    for told in (words, "max_tokens must be at most 4096"):
+        draft, asked = drafted(vendor, Turn(told, status=400), Turn(told, status=400), call())
+        assert draft.proposal and [ask.body["max_tokens"] for ask in asked] == [16_000, 8_000, 4_000]
+        assert "tools" in asked[-1].body
+    draft, asked = drafted(vendor, Turn("m takes a context size of 4096 tokens", status=400))
+    assert [ask.body["max_tokens"] for ask in asked] == [16_000, 8_000, 4_000, 2_000, 1_000]
+    assert "of 4096 tokens): ask a model that takes longer prompts" in draft.detail
 
 
 def test_a_proxy_that_cannot_be_used_is_a_line_of_its_own(drafted: Drafted, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,6 +269,26 @@ def test_a_proxy_that_cannot_be_used_is_a_line_of_its_own(drafted: Drafted, monk
     draft, asked = drafted("openai", call())
     assert draft.proposal is None and "mend HTTPS_PROXY, ALL_PROXY" in draft.detail and not asked
     assert draft.usage == FREE
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://me:hunter2/x@proxy:3128", "http://me:hunter2#@proxy:1", "ftp://hunter2/@proxy", "socks9://hunter2"],
+)
+def test_a_password_of_a_proxy_that_cannot_be_used_is_not_shown(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    draft = at(monkeypatch, "openai", "http://model.invalid").draft(request())
+    assert "a proxy's URL is none of http, https or socks5): mend HTTPS_PROXY" in draft.detail
+    assert "hunter2" not in draft.detail and draft.usage == FREE
+
+
+def test_a_port_of_a_proxy_that_none_can_have_ends_the_draft_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://me:hunter2@127.0.0.1:99999")
+    draft = at(monkeypatch, "openai", "http://model.invalid").draft(request())
+    assert draft.detail.startswith(
+        "openai:m at model.invalid: the address of the server or of a proxy cannot be used: "
+    )
+    assert "mend HTTPS_PROXY" in draft.detail and "hunter2" not in draft.detail and draft.usage == FREE
 
 
 def test_a_proxy_that_refuses_the_connection_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +365,8 @@ def test_a_missing_model_a_broken_url_and_a_broken_key_name_the_cure(
         with pytest.raises(ConfigError, match="characters that no key has") as caught:
             factory("m")
         assert key not in str(caught.value)
-    for url in ("127.0.0.1:80", "ftp://u:secret@h", "http://", "http://[::1", "file:///x"):
+    ports = [f"http://u:secret@h:{port}/v1" for port in ("99999", "-5", "0", "x")]
+    for url in ("127.0.0.1:80", "ftp://u:secret@h", "http://", "http://[::1", "file:///x", *ports):
         monkeypatch.setenv(f"{vendor.upper()}_BASE_URL", url)
         with pytest.raises(ConfigError, match=f"{vendor.upper()}_BASE_URL is not a server's URL") as caught:
             factory("m")

@@ -24,6 +24,7 @@ from research_loop.proposers.drafting import Drafter, Request
 from research_loop.proposers.wire import (
     MOST_TOKENS,
     OVER,
+    UNUSABLE,
     Answer,
     Ask,
     Completions,
@@ -37,6 +38,12 @@ from research_loop.proposers.wire import (
 from research_loop.records import Draft, Files, Proposal, Usage
 
 ATTEMPTS: Final = 3
+UNREACHED_SECONDS: Final = 120.0
+"""How long a draft tries for a server that cannot be reached."""
+BUSY_SECONDS: Final = 300.0
+"""How long it tries for one that only says that it is busy or broken (429, 5xx), or hangs up."""
+LEAST_TOKENS: Final = 1000
+"""Of an answer, where a server takes no longer ones."""
 
 _SYSTEM: Final = f"""\
 You improve a training script by one small, well-founded change at a time. The user gives you the task, with what was \
@@ -55,7 +62,11 @@ _FREE: Final = Usage(0, 0, 0.0, "estimated")
 """Of a draft that no server worked on."""
 
 _LOST: Final = "(This answer did not arrive whole.)"
+_MEND_PROXY: Final = "mend HTTPS_PROXY, ALL_PROXY, NO_PROXY or SSL_CERT_FILE"
 _PASSING: Final = {408, 409, 429}
+_UNPAID: Final = re.compile(r"credit balance|billing", re.IGNORECASE)
+_LONG: Final = re.compile(r"context.{0,8}(length|size|window|limit)|prompt is too long", re.IGNORECASE)
+_LIMITED: Final = re.compile(rf"max_(\w+_)?tokens|{_LONG.pattern}", re.IGNORECASE)
 _LONGEST_WORDS: Final = 300
 _SHORTEST_SECRET: Final = 16
 
@@ -84,7 +95,7 @@ class ApiDrafter:
             line = Line(self.url, self.wire.headers(self.key.text), until, request.stopped)
         except (OSError, ValueError, ImportError) as error:
             fact = self.key.hide(f"proxy or certificates of the environment cannot be used ({error})")
-            return Draft(None, f"{self.name}: {fact}: mend HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE", _FREE)
+            return Draft(None, f"{self.name}: {fact}: {_MEND_PROXY}", _FREE)
         with line:
             return _Conversation(self, request, line).hold()
 
@@ -127,10 +138,11 @@ def _base(wire: Wire) -> str:
     """The server's URL, less what each request's path begins with. A wrong one is not shown: it may hold a secret."""
     base = os.environ.get(wire.base_variable, "").strip().rstrip("/") or wire.home
     try:
-        url = httpx.URL(base)
+        url = httpx.URL(base + wire.path)
     except httpx.InvalidURL:
         url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host:
+    possible = url.port is None or 0 < url.port < 2**16
+    if url.scheme not in ("http", "https") or not url.host or not possible:
         raise ConfigError(f"{wire.base_variable} is not a server's URL: set it to one, such as {wire.home}")
     return base.removesuffix("/v1") if wire.path.startswith("/v1/") else base
 
@@ -157,6 +169,7 @@ class _Conversation:
         self.talk = [_message("user", _task(request.brief, request.checkout.files))]
         self.tools = True
         self.limit = drafter.wire.limit if drafter.vendors_own else "max_tokens"
+        self.most = MOST_TOKENS
         self.taken: list[Usage] = []
         self.fact = ""  # what went wrong last
 
@@ -164,7 +177,8 @@ class _Conversation:
         try:
             return Draft(self._proposal(), usage=self.usage())
         except StoppedError:
-            return Draft(None, f"{self.drafter.name}: stopped", self.usage())
+            before = f"; before that: {self.fact}" if self.fact else ""
+            return Draft(None, self.drafter.key.hide(f"{self.drafter.name}: stopped{before}"), self.usage())
         except _NothingError as nothing:
             place = f"{self.drafter.name} at {httpx.URL(self.drafter.url).netloc.decode()}"
             return Draft(None, self.drafter.key.hide(f"{place}: {nothing}"), self.usage())
@@ -245,8 +259,8 @@ class _Conversation:
         return answer
 
     def _reply(self) -> Reply:
-        """The first reply with status 200. Tries again after what may pass, until the time is over."""
-        wire, began, fact, status = self.drafter.wire, time.monotonic(), "", 0
+        """The first reply with status 200. Tries again after what may pass, until that lasts too long."""
+        wire, began, patience, fact, status = self.drafter.wire, time.monotonic(), UNREACHED_SECONDS, "", 0
         for tried in itertools.count(1):
             reply = self._post()
             while self._concede(reply):
@@ -254,22 +268,38 @@ class _Conversation:
             if reply.status == 200:
                 return reply
             if not fact or reply.fault != OVER:  # what came before says more
-                unpaid = reply.status == 429 and b"insufficient_quota" in reply.body
-                status = 402 if unpaid else reply.status
-                fact = f"HTTP {reply.status}{self._quoted(reply)}" if status else reply.fault
+                status = self._meaning(reply)
+                self.fact = fact = f"HTTP {reply.status}{self._quoted(reply)}" if status else reply.fault
+            if reply.fault == UNUSABLE:
+                raise _NothingError(f"{fact}: {_MEND_PROXY}")
             if status and status not in _PASSING and status < 500:
                 raise _NothingError(f"{fact}: {_cure(status, wire)}")
-            if not self.line.pause(tried, reply):
-                tries = f"asked {tried} times in {time.monotonic() - began:.0f} s"
+            patience = BUSY_SECONDS if reply.status or self.line.sent else patience
+            late = f", the next time in {reply.retry_after_seconds:g} s at the earliest" if self._late(reply) else ""
+            if late or time.monotonic() - began > patience or not self.line.pause(tried, reply):
+                tries = f"asked {tried} times in {time.monotonic() - began:.0f} s{late}"
                 raise _NothingError(f"{fact}, {tries}: {_cure(status, wire)}")
         raise AssertionError("the time of a draft ends")
+
+    def _late(self, reply: Reply) -> bool:
+        """Whether a server wants to be asked again only when the time of the draft is over."""
+        return reply.retry_after_seconds > self.line.left()
+
+    def _meaning(self, reply: Reply) -> int:
+        """The status that says what is wrong: of an empty purse and a long prompt many servers tell by another."""
+        words = self._words(reply)
+        if reply.status in (400, 403, 429) and b"insufficient_quota" in reply.body:
+            return 402
+        if reply.status in (400, 403) and _UNPAID.search(words):  # in a 429 it may be an offer of a higher rate
+            return 402
+        return 413 if reply.status in (400, 422) and _LONG.search(words) else reply.status
 
     def _post(self) -> Reply:
         """One request; a server that got it and never answered may have worked on it all the same."""
         self._afford()
         reply = None
         try:
-            ask = Ask(self.drafter.model, _SYSTEM, self.talk, self.tools, self.limit)
+            ask = Ask(self.drafter.model, _SYSTEM, self.talk, self.tools, self.limit, self.most)
             reply = self.line.post(self.drafter.wire.body(ask))
             return reply
         finally:
@@ -283,6 +313,9 @@ class _Conversation:
         words = self._words(reply)
         if "max_completion_tokens" in words and self.limit == "max_tokens":
             self.limit = "max_completion_tokens"
+            return True
+        if reply.status in (400, 422) and self.most > LEAST_TOKENS and _LIMITED.search(words):
+            self.most = max(LEAST_TOKENS, self.most // 2)
             return True
         if self.tools and re.search(r"\btool", words, re.IGNORECASE):
             self.tools = False
@@ -335,11 +368,12 @@ def _arguments(answer: Answer) -> dict[str, Any]:
 def _cure(status: int, wire: Wire) -> str:
     """What the user can do about a status that did not pass; 0 is none."""
     cures = {
-        0: f"check the network and {wire.base_variable}, or give drafts more time",
+        0: f"check the network and {wire.base_variable}, or ask a faster model",
         401: f"set {wire.key_variable} to a key that this server knows",
         402: f"pay in at the server, or use another key in {wire.key_variable}",
         403: f"use a key in {wire.key_variable} that may use this model",
         404: f"check the model's name and {wire.base_variable}",
+        413: "ask a model that takes longer prompts",
         429: "wait, or ask for less at a time",
     }
     if 300 <= status < 400:

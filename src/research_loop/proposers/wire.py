@@ -32,13 +32,14 @@ _PURPOSE: Final = "Propose one change of the files."
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request: `talk` are messages of alternating roles; `limit` is the server's name for MOST_TOKENS."""
+    """One request: `talk` are messages of alternating roles; `limit` is the server's name for the `most` tokens."""
 
     model: str
     system: str
     talk: Sequence[dict[str, str]]
     tools: bool
     limit: str
+    most: int = MOST_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Messages:
     def body(self, ask: Ask) -> dict[str, Any]:
         tool = {"name": TOOL, "description": _PURPOSE, "input_schema": SCHEMA}
         tools = {"tools": [tool], "tool_choice": {"type": "tool", "name": TOOL}} if ask.tools else {}
-        return {"model": ask.model, ask.limit: MOST_TOKENS, "system": ask.system, "messages": [*ask.talk], **tools}
+        return {"model": ask.model, ask.limit: ask.most, "system": ask.system, "messages": [*ask.talk], **tools}
 
     def answer(self, data: dict[str, Any]) -> Answer | None:
         if not isinstance(data.get("content"), list):
@@ -125,7 +126,7 @@ class Completions:
         choice = {"type": "function", "function": {"name": TOOL}}
         tools = {"tools": [{"type": "function", "function": function}], "tool_choice": choice} if ask.tools else {}
         messages = [{"role": "system", "content": ask.system}, *ask.talk]
-        return {"model": ask.model, ask.limit: MOST_TOKENS, "messages": messages, **tools}
+        return {"model": ask.model, ask.limit: ask.most, "messages": messages, **tools}
 
     def answer(self, data: dict[str, Any]) -> Answer | None:
         choices = _dicts(data.get("choices"))
@@ -180,6 +181,8 @@ def _money(value: object) -> float | None:
 
 OVER: Final = "no answer within the time of a draft"
 """The fault of a reply that the time's end came before."""
+UNUSABLE: Final = "the address of the server or of a proxy cannot be used"
+"""The fault of a reply whose request could not even be tried. The address is not shown: it may hold a password."""
 
 
 class StoppedError(Exception):
@@ -216,7 +219,10 @@ class Line:
         self._connecting = False
         # redirects are not followed, since they would take the key to another server
         timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
-        self._client = httpx.AsyncClient(headers=headers, timeout=timeout, follow_redirects=False)
+        try:
+            self._client = httpx.AsyncClient(headers=headers, timeout=timeout, follow_redirects=False)
+        except (httpx.InvalidURL, ValueError):  # not quoted, since a proxy's URL may hold a password
+            raise ValueError("a proxy's URL is none of http, https or socks5") from None
         self._loop = asyncio.new_event_loop()
 
     def __enter__(self) -> Self:
@@ -268,6 +274,8 @@ class Line:
                 return Reply(response.status_code, body, fault, _retry_after(response.headers.get("Retry-After", "")))
         except (httpx.HTTPError, OSError) as error:
             return Reply(0, fault=f"{type(error).__name__}: {error}")
+        except (httpx.InvalidURL, ExceptionGroup):  # a group is anyio's way to say that a port is too large
+            return Reply(0, fault=UNUSABLE)
 
     async def _trace(self, event: str, info: dict[str, Any]) -> None:
         """httpx's own word of how far a request came; what only asks a proxy for a connection is none."""
