@@ -49,6 +49,11 @@ def said(asked: Asked) -> str:
     return str(asked.body["messages"][-1]["content"])
 
 
+def system(asked: Asked) -> str:
+    """What a request tells the model before the talk."""
+    return str(asked.body.get("system") or asked.body["messages"][0]["content"])
+
+
 def request(**more: Any) -> Request:
     return Request(**{"checkout": Checkout(3, FILES), "brief": "the brief", "check": accept, "seconds": 20.0, **more})
 

@@ -216,7 +216,8 @@ def test_an_answer_that_trickles_ends_with_the_time_and_with_a_stop(monkeypatch:
         drafter, stopped = at(monkeypatch, "openai", url), threading.Event()
         began = time.monotonic()
         draft = drafter.draft(request(seconds=0.3))
-        assert draft.proposal is None and "no answer within the time of a draft" in draft.detail
+        assert draft.proposal is None and "no answer within the time of a draft, asked 1 times" in draft.detail
+        assert ": ask a faster model, or try again later" in draft.detail
         assert time.monotonic() - began < 2 and ended.wait(2)
         threading.Timer(0.2, stopped.set).start()
         assert drafter.draft(request(stopped=stopped)).detail == "openai:m: stopped" and time.monotonic() - began < 4
@@ -328,6 +329,13 @@ def test_a_key_that_a_server_repeats_whole_or_masked_is_hidden(drafted: Drafted,
     assert draft.proposal.why == "your key is [key]"
     draft, _ = drafted(vendor, edit(search=KEY, path=KEY))
     assert "[key]" in draft.detail and KEY not in draft.detail
+
+
+def test_a_dummy_key_is_no_secret(drafted: Drafted, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, kept in (("none", "none, or no"), ("ollama!", "ollama! or no"), ("secret12", "[key] or secret123")):
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        draft, _ = drafted("openai", call({**GOOD, "risk": kept.replace("[key]", key)}))
+        assert draft.proposal.risk == kept
 
 
 @BOTH

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from research_loop.errors import ConfigError
-from research_loop.proposers import load
+from research_loop.proposers import choose, load
 from research_loop.proposers.search import SearchProposer
 from research_loop.records import Checkout, History, Proposal
 from research_loop.testing.conformance import check_proposer
@@ -91,3 +91,18 @@ def test_proposers_are_found_by_name() -> None:
     assert load("search") is SearchProposer
     with pytest.raises(ConfigError, match=r"^no proposer named 'serach': choose one of .*search"):
         load("serach")
+
+
+@pytest.mark.parametrize("name", ["openai:m\udc80", "openai:m\x1b[2J", "openai:m\nn", "openai:m\u202e"])
+def test_a_name_that_cannot_be_printed_is_refused_in_one_line_that_can(name: str) -> None:
+    with pytest.raises(ConfigError, match="characters that cannot be printed: name it without them") as caught:
+        choose([name], 0)
+    assert str(caught.value).isprintable()
+
+
+def test_two_drafters_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-dummy-0123456789abcdef")
+    with pytest.raises(ConfigError, match=r"^proposer 'openai: m': another one is called openai:m, too: name it once$"):
+        choose(["openai:m", "openai: m"], 0)
+    _, drafters, _ = choose(["openai:m", "openai:n", "openai:m"], 0)
+    assert [drafter.name for drafter in drafters] == ["openai:m", "openai:n"]

@@ -34,16 +34,21 @@ def choose(names: Sequence[str], seed: int) -> tuple[Proposer, list[Drafter], bo
     """Of proposers by name, or name:argument: who stands in while drafts are made (the search where nobody is named),
     the drafters, and whether they share the loop with it. Raises ConfigError."""
     found: list[Proposer] = []
-    drafters: list[Drafter] = []
+    drafters: dict[str, Drafter] = {}
     for name in dict.fromkeys(names):
+        if not name.isprintable():  # lone surrogates are not, either
+            raise ConfigError(f"proposer {name!r}: it holds characters that cannot be printed: name it without them")
         kind, colon, argument = name.partition(":")
         factory = load(kind)
         if getattr(factory, "drafts", False):
-            drafters.append(factory(argument))
+            drafter = factory(argument)
+            if drafter.name in drafters:
+                raise ConfigError(f"proposer {name!r}: another one is called {drafter.name}, too: name it once")
+            drafters[drafter.name] = drafter
         elif colon:
             raise ConfigError(f"proposer {name!r}: {kind} takes nothing behind a colon: leave that out")
         else:
             found.append(factory(seed=seed))
     if len(found) > 1:
         raise ConfigError(f"proposers {found[0].name} and {found[1].name}: both propose at once: name one of them")
-    return found[0] if found else load("search")(seed=seed), drafters, bool(found)
+    return found[0] if found else load("search")(seed=seed), [*drafters.values()], bool(found)
