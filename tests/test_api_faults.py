@@ -93,11 +93,11 @@ def test_a_wait_beyond_the_time_of_the_draft_is_not_begun(drafted: Drafted, afte
 def test_a_server_that_is_only_busy_is_given_up_before_the_time_is_over(
     drafted: Drafted, monkeypatch: pytest.MonkeyPatch, turn: Turn
 ) -> None:
-    monkeypatch.setattr(api, "BUSY_SECONDS", 0.5)
+    monkeypatch.setattr(api, "BUSY_SECONDS", 1.0)
     monkeypatch.setattr(api, "UNREACHED_SECONDS", 0.0)
     began = time.monotonic()
     draft, asked = drafted("openai", turn)
-    assert draft.proposal is None and 0.5 <= time.monotonic() - began < 10 and len(asked) > 2
+    assert draft.proposal is None and 1.0 <= time.monotonic() - began < 20 and len(asked) > 1
     assert f"HTTP {turn.status}" in draft.detail and f"asked {len(asked)} times in" in draft.detail
 
 
