@@ -83,6 +83,8 @@ class Desk:
         """Nobody waits for the draft in the making any more; what it cost is recorded where it says so in time."""
         self._session.closing = True
         self._end_draft()
+        if self._carrying is not None:
+            self._carrying.thread.join(CLOSING_SECONDS)
 
     def _end_draft(self) -> bool:
         """Whether one was in the making. Nothing of it is left."""
