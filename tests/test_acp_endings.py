@@ -199,13 +199,13 @@ def test_a_flood_fills_no_memory_and_hides_nothing(work: Work, text: str) -> Non
 
 
 def test_an_agent_that_asks_on_and_never_reads_fills_no_memory(work: Work) -> None:
-    ask = json.dumps({"jsonrpc": "2.0", "id": "a", "method": "fs/read_text_file", "params": {"path": "big.py"}}) + "\n"
-    big = {"edit": {"big.py": "x" * 2**19}}
+    ask = json.dumps({"jsonrpc": "2.0", "id": "a" * 100_000, "method": "session/other"}) + "\n"
+    note = json.dumps({"jsonrpc": "2.0", "method": "session/other", "params": "x" * 2**19}) + "\n"
     tracemalloc.start()
-    draft = work(big, EDIT, SAY, {"raw": [ask, 2000]}, {"hang": 60}, seconds=2.0)
+    draft = work(EDIT, SAY, {"raw": [ask, 60]}, {"raw": [note, 200]}, {"hang": 60}, seconds=4.0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert draft.proposal is not None and "did not end within 2 s" in draft.detail and peak < 40 * 2**20
+    assert draft.proposal is not None and "did not end within 4 s" in draft.detail and peak < 40 * 2**20
 
 
 DAEMON = """

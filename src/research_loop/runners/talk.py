@@ -10,25 +10,19 @@ import asyncio
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import threading
-import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from socket import socket, socketpair
 from typing import Any
 
 from research_loop.errors import RunError
-from research_loop.runners.remains import KEEPER, RUN_MARKER
-from research_loop.runners.tree import OVERDUE_SECONDS, TICK_SECONDS, Ended, Lines, Popen, Tail, Tree
+from research_loop.runners.tree import TICK_SECONDS, Ended, Tree
 
 MOST_UNSENT = 4 * 1024 * 1024
 """Bytes that wait for whom we talk with to read; while there are more, nothing of theirs is read."""
-MOST_WAITING = 1000
-"""Messages that wait to be taken, above those of one chunk."""
+MOST_WAITING, MOST_WAITING_BYTES = 1000, 4 * 1024 * 1024
+"""Messages that wait to be taken, and their bytes, above those of one chunk."""
 
 
 class Talk(Tree):
@@ -38,28 +32,19 @@ class Talk(Tree):
     """
 
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str], seconds: float) -> None:
-        self._token = environment.get(RUN_MARKER) or uuid.uuid4().hex
-        self._output, self._errors = Tail(), Tail()
-        self._lines: _Lines = _Lines(self._take_line)
-        self._report, self._over, self._stopping = b"", False, False
-        self._overdue_at = time.monotonic() + seconds + OVERDUE_SECONDS
         self._told, self._drained, self._paused = threading.Event(), False, False
         self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self._unsent = bytearray()
         self._changed = asyncio.Event()  # something arrived, was sent or ended: all wait for this and look again
         theirs, self._input = os.pipe()
         os.set_blocking(self._input, False)
-        self._control, control = socketpair()
-        words = [str(KEEPER), str(seconds), environment.get("LC_CTYPE", ""), str(theirs), *command]
         try:
-            self._keeper = _spawn(words, control, theirs, folder, {**environment, RUN_MARKER: self._token})
-        except (OSError, ValueError) as error:
-            self._control.close()
+            super().__init__(command, folder, environment, seconds, self._take_line, theirs)
+        except (OSError, RunError):
             os.close(self._input)
-            why = getattr(error, "strerror", None) or str(error)
-            raise RunError(f"{command[0]}: cannot be started in {folder}: {why}") from error
+            raise
         finally:
-            control.close()
             os.close(theirs)
 
     @property
@@ -105,7 +90,9 @@ class Talk(Tree):
             if len(self._unsent) > MOST_UNSENT and not self._drained:
                 await self._change()
             elif self._waiting:
-                message = _message(self._waiting.popleft())
+                line = self._waiting.popleft()
+                self._waiting_bytes -= len(line)
+                message = _message(line)
                 if message is not None:
                     await asyncio.sleep(0)  # whoever was given the one before has their turn first
                     return message
@@ -143,7 +130,7 @@ class Talk(Tree):
     def _read(self, file: int, take: Callable[[], bytes | None]) -> None:
         if take() == b"":
             asyncio.get_running_loop().remove_reader(file)
-        elif file == self._stdout and len(self._waiting) > MOST_WAITING:
+        elif file == self._stdout and (len(self._waiting) > MOST_WAITING or self._waiting_bytes > MOST_WAITING_BYTES):
             self._paused = True
             asyncio.get_running_loop().remove_reader(file)
         self._notify()
@@ -168,6 +155,7 @@ class Talk(Tree):
 
     def _take_line(self, line: bytes) -> None:
         self._waiting.append(line)
+        self._waiting_bytes += len(line)
 
     def _notify(self) -> None:
         """Wake all that wait: each has its own hold of the event, which is a new one from now on."""
@@ -181,31 +169,6 @@ class Talk(Tree):
     def _close(self) -> None:
         super()._close()
         os.close(self._input)
-
-
-class _Lines(Lines):
-    """Remembers whether one was too long."""
-
-    too_long = False
-
-    def _add(self, data: bytes) -> None:
-        super()._add(data)
-        self.too_long = self.too_long or self._dropped
-
-
-def _spawn(words: list[str], control: socket, given: int, folder: Path, environment: dict[str, str]) -> Popen:
-    """As for a Tree, and `given` goes through the keeper to the command."""
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", *words],
-        stdin=control.fileno(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-        cwd=folder,
-        env=environment,
-        pass_fds=(given,),
-        start_new_session=True,
-    )
 
 
 def _message(line: bytes) -> dict[str, Any] | None:

@@ -41,13 +41,17 @@ Cause = Literal["end", "limit", "stop", "unstarted", "lost"]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How it went: lost is a keeper that was killed. `error` says why it could not be started."""
+    """How it went: lost is a keeper that was killed. `error` says why it could not be started.
+
+    `proven` is whether the keeper said that nothing is left: something of one that was killed or stuck may live on.
+    """
 
     cause: Cause
     code: int | None = None
     error: str = ""
     output: str = ""
     errors: str = ""
+    proven: bool = True
 
 
 class Tail:
@@ -66,7 +70,12 @@ class Tail:
 
 
 class Lines:
-    """Gives every whole line that begins with a brace to `hear`; the others are passed over at the speed of memory."""
+    """Gives every whole line that begins with a brace to `hear`; the others are passed over at the speed of memory.
+
+    `too_long` is whether there was one that was dropped for its length.
+    """
+
+    too_long = False
 
     def __init__(self, hear: Callable[[bytes], None]) -> None:
         self._hear = hear
@@ -98,13 +107,15 @@ class Lines:
         self._dropped = self._dropped or len(self._held) + len(data) > LONGEST_LINE
         if self._dropped:
             self._held.clear()
+            self.too_long = True
         else:
             self._held += data
 
 
 class Tree:
-    """A command that was started in `folder`, with `environment` as its entire environment and no standard input.
+    """A command that was started in `folder`, with `environment` as its entire environment.
 
+    `stdin` is the descriptor that becomes its standard input, -1 for none.
     Raises RunError where no process can be started there. Whoever made it calls `wait`.
     """
 
@@ -115,16 +126,17 @@ class Tree:
         environment: Mapping[str, str],
         limit_seconds: float,
         hear: Callable[[bytes], None],
+        stdin: int = -1,
     ) -> None:
         self._token = environment.get(RUN_MARKER) or uuid.uuid4().hex
         self._output, self._errors, self._lines = Tail(), Tail(), Lines(hear)
         self._report, self._over, self._stopping = b"", False, False
         self._overdue_at = time.monotonic() + limit_seconds + OVERDUE_SECONDS
-        words = [str(KEEPER), str(limit_seconds), environment.get("LC_CTYPE", ""), "-1", *command]
+        words = [str(KEEPER), str(limit_seconds), environment.get("LC_CTYPE", ""), str(stdin), *command]
         self._control, theirs = socket.socketpair()
         try:
             with theirs:
-                self._keeper = _spawn(words, theirs, folder, {**environment, RUN_MARKER: self._token})
+                self._keeper = _spawn(words, theirs, stdin, folder, {**environment, RUN_MARKER: self._token})
         except (OSError, ValueError) as error:
             self._control.close()
             why = getattr(error, "strerror", None) or str(error)
@@ -209,13 +221,14 @@ class Tree:
         output, errors = self._output.text(), self._errors.text()
         if not self._report:
             late = time.monotonic() >= self._overdue_at
-            return Ended("stop" if self._stopping else "limit" if late else "lost", None, "", output, errors)
+            cause: Cause = "stop" if self._stopping else "limit" if late else "lost"
+            return Ended(cause, None, "", output, errors, proven=False)
         report = json.loads(self._report)
         return Ended(report["cause"], report["code"], report["error"], output, errors)
 
 
-def _spawn(words: list[str], control: socket.socket, folder: Path, environment: dict[str, str]) -> Popen:
-    """The keeper in a session of its own, so that Ctrl-C on the terminal reaches the harness alone."""
+def _spawn(words: list[str], control: socket.socket, given: int, folder: Path, environment: dict[str, str]) -> Popen:
+    """The keeper in a session of its own, so that Ctrl-C on the terminal reaches the harness alone; it gets `given`."""
     return subprocess.Popen(
         [sys.executable, "-I", "-S", *words],
         stdin=control.fileno(),
@@ -224,6 +237,7 @@ def _spawn(words: list[str], control: socket.socket, folder: Path, environment: 
         bufsize=0,
         cwd=folder,
         env=environment,
+        pass_fds=(given,) if given >= 0 else (),
         start_new_session=True,
     )
 
