@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 import tracemalloc
@@ -51,7 +50,7 @@ def test_it_is_logged_in_by_the_way_whose_key_is_there(
 def test_without_a_key_the_cure_is_said(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GEMINI_API_KEY", raising=False)
     draft = work(EDIT, SAY, settings={"methods": METHODS, "login": "browser"})
-    cure = f"log in once with {Path(sys.executable).name}, or set GEMINI_API_KEY or OPENAI_OWN_KEY"
+    cure = "log in once with scripted, or set GEMINI_API_KEY or OPENAI_OWN_KEY"
     assert draft.detail == f"{NAME}: wants a login (Authentication required): {cure}; train.py is as it was"
 
 
@@ -67,8 +66,8 @@ def test_another_version_of_the_protocol_is_said(work: Work, version: object) ->
 def test_a_program_that_does_not_speak_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acp_module, "START_SECONDS", 0.3)
     draft = asked(acp("sh -c 'echo Hello; echo {; sleep 60'"))
-    assert draft.detail == (
-        "agent:acp:sh: said nothing in ACP for 0.3 s: is that its command to speak it?; train.py is as it was"
+    assert draft.detail.startswith("agent:acp:sh-") and draft.detail.endswith(
+        ": said nothing in ACP for 0.3 s: is that its command to speak it?; train.py is as it was"
     )
     assert asked(acp("true")).detail == "agent:acp:true: ended before its turn did; train.py is as it was"
     assert "exit code 3: no login" in asked(acp("sh -c 'echo no login >&2; exit 3'")).detail
@@ -99,7 +98,7 @@ def test_an_agent_is_stopped_in_the_middle_of_its_work(work: Work, tmp_path: Pat
         EDIT,
         SAY,
         {"request": ["session/request_permission", {}]},
-        {"read": "-"},
+        {"request": ["session/other", {}]},
         {"python": "input()"},
         {"hang": 60},
         stopped=stopped,
@@ -116,6 +115,23 @@ def test_it_is_told_that_its_turn_is_cancelled(work: Work, tmp_path: Path) -> No
     assert work(EDIT, SAY, {"python": wait}, stopped=stopped).proposal is None
     timer.join()
     assert json.loads((tmp_path / "last").read_text())["method"] == "session/cancel"
+
+
+def test_its_own_name_for_the_session_is_given_back_to_it(work: Work, tmp_path: Path) -> None:
+    wait = "import sys; open({!r}, 'w').write(sys.stdin.readline())".format(str(tmp_path / "last"))
+    usage = {"used": 1, "size": 2, "cost": {"amount": 0.75, "currency": "USD"}}
+    draft = work({"usage": usage}, {"python": wait}, usd=0.5, settings={"session": " one\t\u200btwo"})
+    told = json.loads((tmp_path / "last").read_text())
+    assert told["params"] == {"sessionId": " one\t\u200btwo"} and draft.session == "one two"
+
+
+def test_no_turn_is_cancelled_before_there_is_a_session(tmp_path: Path) -> None:
+    stopped = threading.Event()
+    timer = threading.Timer(0.7, stopped.set)
+    timer.start()
+    assert asked(acp(f"sh -c 'exec cat > {tmp_path / 'told'}'"), stopped=stopped).detail == "stopped"
+    timer.join()
+    assert [json.loads(line)["method"] for line in (tmp_path / "told").read_text().splitlines()] == ["initialize"]
 
 
 def test_nothing_is_started_for_whom_nobody_waits_any_more(work: Work, tmp_path: Path) -> None:
@@ -230,4 +246,25 @@ def test_a_daemon_that_would_edit_on_is_dead_before_anybody_reads(work: Work, tm
 @linux
 def test_an_agent_that_kills_its_keeper_leaves_nothing(work: Work) -> None:
     kill = "import os, signal, time; os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)"
-    assert "was cut off, for its keeper was killed" in work(EDIT, {"python": kill}).detail
+    draft = work(EDIT, SAY, {"python": kill})
+    assert draft.proposal is None
+    assert "was cut off, for its keeper was killed; what it left does not count" in draft.detail
+
+
+LAST = json.dumps({"jsonrpc": "2.0", "id": 2, "result": {"stopReason": "end_turn"}})
+
+
+KILL = """
+import os, signal, time
+os.kill(os.getppid(), signal.SIGSTOP)
+print({last!r}, flush=True)
+time.sleep({seconds})
+os.kill(os.getppid(), signal.SIGKILL)
+"""
+
+
+@linux
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_what_an_agent_left_that_kills_its_keeper_after_its_turn_does_not_count(work: Work, seconds: float) -> None:
+    draft = work(EDIT, SAY, {"python": KILL.format(last=LAST, seconds=seconds)})
+    assert draft.proposal is None and "its keeper was killed; what it left does not count" in draft.detail

@@ -2,55 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
-import signal
-import subprocess
-import sys
+import re
 import textwrap
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from research_loop.errors import ConfigError, ProposalError
-from research_loop.proposers.agents import Claude, Codex, Template
+from research_loop.proposers.agents import Claude, Codex, Template, prompt
 from research_loop.proposers.drafting import Request
 from research_loop.proposers.hearing import find_words
-from research_loop.proposers.workspace import drafts_folder
 from research_loop.records import Checkout, Draft, Files, Usage
-from research_loop.runners.remains import LAB_MARKER
 from research_loop.runners.tree import LONGEST_LINE, Lines
-from runs import linux, until
-from working import CHECKOUT, EDIT, FLOOD, SAID, SPEAK, WORDS, accept, cache, request, work  # noqa: F401
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Callable[[str], Template]:
-    """An agent by its program's text, of which `aside` is a folder of the test's."""
-
-    def made(code: str, arguments: str = "{prompt_file}") -> Template:
-        script = tmp_path / "agent.py"
-        script.write_text(f"from pathlib import Path\naside = Path({str(tmp_path)!r})\n{textwrap.dedent(code)}")
-        return Template(f"{shlex.quote(sys.executable)} -S {script} {arguments}")
-
-    return made
-
-
-def lives(pid: int) -> bool:
-    """A killed process whose new parent has not collected it yet is dead."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-Agent = Callable[..., Template]
+from runs import linux
+from working import (
+    CHECKOUT,
+    EDIT,
+    FLOOD,
+    SAID,
+    SPEAK,
+    WORDS,
+    Agent,
+    accept,
+    agent_fixture,  # noqa: F401
+    cache,  # noqa: F401
+    lives,
+    request,
+    work,
+)
 
 # ------------------------------------------------------------------------------------------------------ what it gives
 
@@ -61,7 +43,7 @@ def test_an_edit_with_words_is_a_proposal(agent: Agent) -> None:
     assert draft.proposal is not None and draft.detail == "" and draft.usage == Usage()
     assert draft.proposal.files == {"train.py": b"A = 2\n"} == checked[0]
     assert (draft.proposal.what, draft.proposal.why, draft.proposal.risk) == WORDS
-    assert draft.proposal.parent == 7 and draft.proposal.proposer == f"agent:{Path(sys.executable).name}"
+    assert draft.proposal.parent == 7 and draft.proposal.proposer == agent(EDIT).name
 
 
 def test_the_agent_is_told_the_brief_and_how_to_work(agent: Agent, tmp_path: Path) -> None:
@@ -94,6 +76,7 @@ def test_the_prompt_file_is_beside_the_checkout_and_locked_files_cannot_be_writt
 def test_done_without_an_edit_is_no_proposal(agent: Agent) -> None:
     draft = work(agent(SPEAK), request())
     assert draft.proposal is None and draft.detail.endswith(": said it was done, and train.py is as it was")
+    assert work(agent(""), request()).detail.endswith(": said nothing, and train.py is as it was")
 
 
 def test_an_edit_without_words_is_no_proposal(agent: Agent) -> None:
@@ -115,6 +98,13 @@ def test_an_edit_that_the_check_refuses_is_no_proposal(agent: Agent) -> None:
     assert draft.proposal is None and "train.py: line 1: no such name B" in draft.detail
 
 
+def test_words_on_standard_error_are_found_whatever_was_printed_beside_them(agent: Agent) -> None:
+    for much, words in (("out", "err"), ("err", "out")):
+        code = f"import sys; print({SAID!r}, file=sys.std{words}); print('x' * 200_000, file=sys.std{much})"
+        draft = work(agent(EDIT + code), request())
+        assert draft.proposal is not None and draft.proposal.what == WORDS[0]
+
+
 def test_output_that_is_no_utf_8_is_read_all_the_same(agent: Agent) -> None:
     draft = work(agent(f"{EDIT}import sys; sys.stdout.buffer.write(b'\\xff\\xfe\\n' + {SAID!r}.encode())"), request())
     assert draft.proposal is not None and draft.proposal.why == "it is more"
@@ -134,11 +124,12 @@ def test_other_files_that_it_touched_are_named_and_do_not_come_back(agent: Agent
     draft = work(agent(textwrap.dedent(code) + EDIT + SPEAK), request())
     assert draft.proposal is not None and draft.proposal.files == {"train.py": b"A = 2\n"}
     assert "prepare.py (changed), data/words.py (removed), " in draft.detail and "(new)" in draft.detail
-    assert draft.detail.endswith(" and 1 more") and "\x1b" not in draft.detail and len(draft.detail) < 400
+    assert draft.detail.endswith(" and 2 more") and "\x1b" not in draft.detail and len(draft.detail) < 400
 
 
 OUTSIDE = """
 import os
+import re
 outside = aside / "outside.py"
 outside.write_text("A = 'secret'")
 os.remove("train.py")
@@ -152,7 +143,7 @@ os.remove("train.py")
         ("os.link(outside, 'train.py')", "train.py has a second name (a hard link)"),
         ("os.mkfifo('train.py')", "train.py is no regular file any more"),
         ("os.mkdir('train.py')", "train.py is no regular file any more"),
-        ("open('train.py', 'w').truncate(2**20 + 1)", "train.py has more than 1048576 bytes"),
+        ("open('train.py', 'w').truncate(2**18 + 1)", "train.py has more than 262144 bytes"),
         ("", "train.py is gone"),
         ("import shutil; shutil.rmtree('.', ignore_errors=True); os.rmdir(os.getcwd())", "the checkout is gone"),
         ("here = os.getcwd(); os.rename(here, here + '2'); os.symlink(aside, here)", "the checkout is a link now"),
@@ -182,7 +173,13 @@ def test_a_checkout_full_of_files_is_looked_at_with_an_end(agent: Agent, monkeyp
     code = "for i in range(150): open(f'many-{i}', 'w').close()\n"
     draft = work(agent(code + EDIT + SPEAK), request())
     assert draft.proposal is not None and "many-" in draft.detail
-    assert 80 < int(draft.detail.split(" and ")[-1].split()[0]) < 100
+    counted = re.search(r" and at least (\d+) more$", draft.detail)
+    assert counted and 80 < int(counted[1]) < 100
+
+
+def test_new_empty_folders_are_named(agent: Agent) -> None:
+    draft = work(agent("import os; os.makedirs('a/b'); os.mkdir('data/c')\n" + EDIT + SPEAK), request())
+    assert draft.proposal is not None and re.search("away: (data/c|a/b)/ .new., (data/c|a/b)/ .new.$", draft.detail)
 
 
 def test_folders_in_folders_are_looked_at_with_an_end(agent: Agent) -> None:
@@ -238,16 +235,16 @@ def test_a_daemon_that_would_edit_on_is_dead_before_anybody_reads(agent: Agent, 
 @linux
 def test_an_agent_that_kills_its_keeper_leaves_nothing(agent: Agent, tmp_path: Path) -> None:
     kill = "import signal; os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)"
-    draft = work(agent(DAEMON.replace("{env}", "os.environ") + kill), request())
-    assert "was cut off" in draft.detail
+    draft = work(agent(DAEMON.replace("{env}", "os.environ") + EDIT + SPEAK + kill), request())
+    assert draft.proposal is None and "was cut off, for its keeper was killed; what it left does not" in draft.detail
     assert not lives(int((tmp_path / "pid").read_text()))
 
 
 def test_an_agent_that_stops_its_keeper_is_ended_all_the_same(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("research_loop.runners.tree.OVERDUE_SECONDS", 0.3)
     code = "import os, signal, time; os.kill(os.getppid(), signal.SIGSTOP); time.sleep(60)"
-    draft = work(agent(code), request(seconds=0.3))
-    assert draft.proposal is None and "did not end within 0.3 s" in draft.detail
+    draft = work(agent(EDIT + SPEAK + code), request(seconds=0.3))
+    assert draft.proposal is None and "did not end within 0.3 s; what it left does not count" in draft.detail
 
 
 def test_a_program_that_cannot_be_started_is_said(agent: Agent, tmp_path: Path) -> None:
@@ -257,9 +254,15 @@ def test_a_program_that_cannot_be_started_is_said(agent: Agent, tmp_path: Path) 
     draft = work(Template(f"{broken} {{prompt}}"), request())
     assert draft.proposal is None and "agent:broken: cannot be started (No such file or directory)" in draft.detail
     assert draft.usage.usd == 0
-    long = work(agent("", "{prompt}"), Request(CHECKOUT, "x" * 2**22, accept, 20.0))
-    assert long.proposal is None and "cannot be started" in long.detail and "too long" in long.detail
-    assert long.usage.usd == 0
+
+
+def test_a_task_that_is_too_long_for_an_argument_is_said_with_the_cure(agent: Agent) -> None:
+    long = Request(CHECKOUT, "x" * 2**17, accept, 20.0)
+    draft = work(agent(EDIT + SPEAK, "'a {prompt}'"), long)
+    assert draft.proposal is None and draft.usage.usd == 0 and draft.detail.endswith("too long: use {prompt_file}")
+    assert work(agent(EDIT + SPEAK, "{prompt_file}"), long).proposal is not None
+    longest = "x" * (2**17 - 1 - len(prompt(Request(CHECKOUT, "", accept, 20.0))))
+    assert work(agent(EDIT + SPEAK, "{prompt}"), Request(CHECKOUT, longest, accept, 20.0)).proposal is not None
 
 
 def test_a_cache_folder_that_cannot_be_made_is_said(agent: Agent, tmp_path: Path) -> None:
@@ -305,60 +308,30 @@ def test_a_line_that_is_too_long_is_dropped_and_the_next_is_not() -> None:
     assert [line[:8] for line in heard] == [b'{"a": 1}', b"{yyyyyyy", b'{"b": 2}']
 
 
-# ------------------------------------------------------------------------------------------------- its surroundings
+# ----------------------------------------------------------------------------------------------------- its argument
 
 
-def test_an_agent_sees_named_variables_and_no_input(
-    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_agents_by_different_commands_have_different_names_which_keep_a_key_secret() -> None:
+    commands = ("sh {prompt}", "sh one {prompt}", "sh two {prompt}", "sh {prompt} two")
+    names = [Template(command).name for command in commands]
+    assert len(set(names)) == 4 and names[0] == "agent:sh"
+    assert all(re.fullmatch("agent:sh-[0-9a-f]{6}", name) for name in names[1:])
+    assert Template("sh one {prompt}").name == names[1] and Template("sh {folder} {prompt}").name == "agent:sh"
+
+
+def test_the_home_folder_is_written_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").write_text(f"#!/bin/sh\necho 'A = 2' > train.py\necho '{SAID}'\n")
+    (tmp_path / "mine").chmod(0o755)
+    draft = work(Template("~/mine {prompt}"), request())
+    assert draft.proposal is not None and draft.proposal.proposer == "agent:mine"
+
+
+def test_what_cannot_be_started_is_refused_in_one_line_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in (
-        "HF_TOKEN",
-        "AWS_SECRET_ACCESS_KEY",
-        "PYTHONPATH",
-        "LD_PRELOAD_X",
-        "RESEARCH_LOOP_SECRET",
-        "CLAUDECODE",
-    ):
-        monkeypatch.setenv(name, "hidden")
-    for name in ("ANTHROPIC_BASE_URL", "CODEX_HOME", "https_proxy", "LC_TIME", "DISABLE_TELEMETRY"):
-        monkeypatch.setenv(name, "/shown")
-    code = """
-        import json, os, sys
-        assert sys.stdin.read() == "" and os.readlink("/proc/self/fd/0") == os.devnull
-        (aside / "seen").write_text(json.dumps(dict(os.environ)))
-    """
-    work(agent(code), request())
-    seen = json.loads((tmp_path / "seen").read_text())
-    assert "hidden" not in seen.values() and list(seen.values()).count("/shown") == 5
-    assert seen["PATH"] == os.environ["PATH"] and len(seen[LAB_MARKER]) == 32
-
-
-def test_what_a_killed_harness_left_is_removed_at_the_next_start(agent: Agent, tmp_path: Path) -> None:
-    drafter = agent("import os, time; (aside / 'pid').write_text(str(os.getpid())); time.sleep(60)")
-    command = f"{shlex.join(drafter._words)}"
-    code = f"""
-        from research_loop.proposers.agents import Template
-        from research_loop.proposers.drafting import Request
-        from research_loop.records import Checkout
-        Template({command!r}).draft(Request(Checkout(1, {{"train.py": b""}}), "task", lambda files: None, 60.0))
-    """
-    harness = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
-    assert until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
-    agent_pid = int((tmp_path / "pid").read_text())
-    (other,) = drafts_folder().iterdir()
-    young, old = drafts_folder() / "other_machine-99999999-abc", drafts_folder() / "other_machine-99999998-abc"
-    young.mkdir(), old.mkdir()
-    os.utime(old, (0, 0))
-    agent(EDIT + SPEAK).draft(request())
-    assert other.exists() and young.exists() and not old.exists(), "that one is at work, that one may be"
-    harness.send_signal(signal.SIGKILL)
-    harness.wait()
-    assert until(lambda: not lives(agent_pid)), "the agent ends with its harness"
-    agent(EDIT + SPEAK).draft(request())
-    assert list(drafts_folder().iterdir()) == [young]
-
-
-def test_what_cannot_be_started_is_refused_in_one_line_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain_file = tmp_path / "plain"
+    plain_file.write_text("#!/bin/sh\n")
     for make, argument, line in (
         (Template, "", "agent: has no command: write it"),
         (Template, "   ", "agent: has no command: write it"),
@@ -366,6 +339,9 @@ def test_what_cannot_be_started_is_refused_in_one_line_with_the_cure(monkeypatch
         (Template, "sh -c", "agent:sh -c: put {prompt} or {prompt_file} where"),
         (Template, "{prompt} {folder}", "put {prompt} or {prompt_file} where"),
         (Template, "no-such-agent {prompt}", "no-such-agent: no such program on PATH: install it"),
+        (Template, "./no-such-agent {prompt}", "./no-such-agent: no such file: install it"),
+        (Template, f"{tmp_path} {{prompt}}", f"{tmp_path}: is a folder: write the path of the agent in it"),
+        (Template, f"{plain_file} {{prompt}}", f"{plain_file}: is not executable: chmod +x it"),
         (Claude, "opus", "claude: no such program on PATH: install Claude Code"),
         (Codex, "", "codex: no such program on PATH: install Codex"),
     ):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+import textwrap
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
+from research_loop.proposers.agents import Template
 from research_loop.proposers.drafting import Drafter, Request
 from research_loop.proposers.workspace import drafts_folder
 from research_loop.records import Checkout, Draft, Files
@@ -19,6 +25,7 @@ SAID = '{"what": "A 1 -> 2", "why": "it is more", "risk": "none known"}'
 WORDS = ("A 1 -> 2", "it is more", "none known")
 EDIT = "open('train.py', 'w').write('A = 2\\n')\n"
 SPEAK = f"print({SAID!r}, flush=True)\n"
+Agent = Callable[..., Template]
 FLOOD = "import os\nfor _ in range({megabytes}): os.write(1, {piece} * (2**20 // len({piece})))\n"
 
 
@@ -42,3 +49,23 @@ def work(drafter: Drafter, asked: Request) -> Draft:
     draft = drafter.draft(replace(asked, marks={LAB_MARKER: token}))
     assert not list(drafts_folder().iterdir()) and not marked(token) and "\n" not in draft.detail
     return draft
+
+
+@pytest.fixture(name="agent")
+def agent_fixture(tmp_path: Path) -> Agent:
+    """An agent by its program's text, of which `aside` is a folder of the test's."""
+
+    def made(code: str, arguments: str = "{prompt_file}") -> Template:
+        script = tmp_path / "agent.py"
+        script.write_text(f"from pathlib import Path\naside = Path({str(tmp_path)!r})\n{textwrap.dedent(code)}")
+        return Template(f"{shlex.quote(sys.executable)} -S {script} {arguments}")
+
+    return made
+
+
+def lives(pid: int) -> bool:
+    """A killed process whose new parent has not collected it yet is dead."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from research_loop.plain import plain
 from research_loop.proposers import agents
 from research_loop.proposers.acp_desk import AcpHeard, Desk
 from research_loop.proposers.drafting import Request
-from research_loop.proposers.hearing import _list, _mapping, _text, one_line
+from research_loop.proposers.hearing import Heard, as_list, as_mapping, as_text, one_line
 from research_loop.proposers.workspace import Workspace
 from research_loop.runners.talk import Talk
 from research_loop.runners.tree import LONGEST_LINE, Ended
@@ -56,7 +57,7 @@ START_SECONDS = 60.0
 CANCEL_SECONDS, TICK_SECONDS = 0.5, 0.2
 
 
-class Acp(agents._Agent):
+class Acp(agents.Agent):
     """Its argument is the words of a command, quoted as for a shell, or a preset's name with further words behind it.
 
     Its tokens and cost are those that it says itself; cost only in USD. It is ended where it says that it spent more
@@ -71,10 +72,11 @@ class Acp(agents._Agent):
             raise ConfigError(f"agent:acp:{plain(argument)}: {str(error).lower()}: quote it as for a shell") from error
         if not words:
             raise ConfigError("agent:acp: has no command: write it behind the colon, like agent:acp:gemini")
-        super().__init__(f"agent:acp:{Path(words[0]).name}")
-        self._preset = VARIABLES.get(words[0], {})
-        self._words = _spelled_out(words)
-        self._words[0] = agents._found(self._words[0], "install it, or write the path of the agent")
+        more = _more(words)
+        super().__init__(f"agent:acp:{agents.told_apart(words[0], more)}")
+        self.variables = VARIABLES.get(words[0], {})
+        self._words = [*_preset(words[0]), *more]
+        self._words[0] = agents.program_path(self._words[0], "install it, or write the path of the agent")
 
     def _heard(self, space: Workspace) -> AcpHeard:
         return AcpHeard(space.folder)
@@ -82,17 +84,16 @@ class Acp(agents._Agent):
     def _command(self, prompt: str, request: Request, space: Workspace) -> list[str]:
         return self._words
 
-    def _work(self, request: Request, space: Workspace) -> agents._Seen:
-        heard = self._heard(space)
-        ended = asyncio.run(self._converse(request, space, heard))
-        return agents._Seen(ended, heard, space.collect())
+    def _work(self, command: list[str], request: Request, space: Workspace, heard: Heard) -> Ended:
+        assert isinstance(heard, AcpHeard)
+        with unlogged():
+            return asyncio.run(self._converse(command, request, space, heard))
 
-    async def _converse(self, request: Request, space: Workspace, heard: AcpHeard) -> Ended:
+    async def _converse(self, command: list[str], request: Request, space: Workspace, heard: AcpHeard) -> Ended:
         """Start it, talk with it and end it. Raises RunError."""
         from acp.connection import Connection
 
-        variables = {**agents.environment(), **self._preset, **request.marks}
-        talk = Talk(self._command("", request, space), space.folder, variables, request.seconds)
+        talk = Talk(command, space.folder, self._environment(request, space), request.seconds)
         watching = asyncio.create_task(talk.watch())
         connection = Connection(Desk(request, space, heard).answer, talk)
         turn = asyncio.create_task(self._turn(connection, request, space, heard))
@@ -114,13 +115,14 @@ class Acp(agents._Agent):
         try:
             methods = await _introduce(connection)
             session = await self._session(connection, space, methods)
-            heard.session = one_line(_text(session.get("sessionId")))
-            if not heard.session:
+            heard.own_session = as_text(session.get("sessionId"))
+            heard.session = one_line(heard.own_session)
+            if not heard.own_session:
                 raise _TalkError("opened no session")
             await _ask_first(connection, session)
             text = {"type": "text", "text": agents.prompt(request)}
-            asked = {"sessionId": session.get("sessionId"), "prompt": [text]}
-            heard.take_end(_mapping(await connection.send_request("session/prompt", asked)))
+            asked = {"sessionId": heard.own_session, "prompt": [text]}
+            heard.take_end(as_mapping(await connection.send_request("session/prompt", asked)))
         except _TalkError as error:
             heard.trouble = str(error)
         except RequestError as error:
@@ -135,20 +137,26 @@ class Acp(agents._Agent):
 
         wanted = {"cwd": str(space.folder), "mcpServers": []}
         try:
-            return _mapping(await connection.send_request("session/new", wanted))
+            return as_mapping(await connection.send_request("session/new", wanted))
         except RequestError as error:
             if error.code != AUTH_REQUIRED:
                 raise
-            method = next((_text(method.get("id")) for method in map(_mapping, methods) if _usable(method)), "")
+            method = next(
+                (as_text(method.get("id")) for method in map(as_mapping, methods) if self._usable(method)), ""
+            )
             if not method:
                 raise _TalkError(one_line(f"wants a login ({_said(error)}): {self._login(methods)}")) from error
         await connection.send_request("authenticate", {"methodId": method})
-        return _mapping(await connection.send_request("session/new", wanted))
+        return as_mapping(await connection.send_request("session/new", wanted))
 
     def _login(self, methods: list[Any]) -> str:
-        needed = [name for method in map(_mapping, methods) for name in _needed(method)]
+        needed = [name for method in map(as_mapping, methods) for name in _needed(method)]
         cure = f"log in once with {Path(self._words[0]).name}"
         return f"{cure}, or set {' or '.join(dict.fromkeys(needed))}" if needed else cure
+
+    def _usable(self, method: Mapping[str, Any]) -> bool:
+        passed_on, needed = agents.environment(), _needed(method)
+        return bool(needed) and all(passed_on.get(name) for name in needed)
 
 
 class _TalkError(Exception):
@@ -162,26 +170,52 @@ def _need_the_package() -> None:
         raise ConfigError(f"agent:acp: {error}: install research-loop[acp]") from error
 
 
-def _spelled_out(words: list[str]) -> list[str]:
-    """The command of a preset; any other as it is."""
-    preset = PRESETS.get(words[0])
-    if not preset:
-        return list(words)
-    other = OTHER_PROGRAMS.get(words[0], preset[0])
-    program = preset[0] if shutil.which(preset[0]) or not shutil.which(other) else other
-    more = words[1:] if tuple(words[1 : len(preset)]) == preset[1:] else [*preset[1:], *words[1:]]
-    return [program, *more]
+@contextlib.contextmanager
+def unlogged() -> Iterator[None]:
+    """Nothing that the package logs reaches the screen: it logs by the root logger, which makes itself a handler."""
+    import acp
+
+    folder, root, nobody = str(Path(acp.__file__).parent / "_")[:-1], logging.getLogger(), logging.NullHandler()
+
+    def foreign(record: logging.LogRecord) -> bool:
+        return not record.pathname.startswith(folder)
+
+    root.addHandler(nobody)
+    root.addFilter(foreign)
+    try:
+        yield
+    finally:
+        root.removeFilter(foreign)
+        root.removeHandler(nobody)
+
+
+def _preset(name: str) -> list[str]:
+    """The command of a preset; of any other agent its program."""
+    program, *more = PRESETS.get(name, (name,))
+    other = OTHER_PROGRAMS.get(name, program)
+    return [program if shutil.which(program) or not shutil.which(other) else other, *more]
+
+
+def _more(words: list[str]) -> list[str]:
+    """The words behind the command of a preset, which may be spelled out, or behind the program of any other agent."""
+    spelled_out = list(PRESETS.get(words[0], ())[1:])
+    given = words[1 : 1 + len(spelled_out)]
+    return words[1 + len(spelled_out) :] if given == spelled_out else words[1:]
 
 
 async def _until(turn: asyncio.Task[bool], request: Request, heard: AcpHeard, connection: Connection) -> None:
     """The turn is over, nobody waits for it, or it costs too much; then the agent is told, and has a moment."""
     while not turn.done() and not request.stopped.is_set() and not heard.trouble:
         await asyncio.wait([turn], timeout=TICK_SECONDS)
-        if request.usd is not None and (heard.usd or 0.0) > request.usd:
-            heard.trouble = f"was ended, for it says it spent {heard.usd:.2f} USD of {request.usd:.2f}"
+        if request.usd is not None and heard.usd is not None and heard.usd > request.usd:
+            spent = f"says it spent {heard.usd:.2f} USD of {request.usd:.2f}"
+            heard.trouble = heard.trouble or (
+                f"{spent}, more than it might" if turn.done() else f"was ended, for it {spent}"
+            )
     if not turn.done():
-        with contextlib.suppress(ConnectionError):  # it has just ended
-            await connection.send_notification("session/cancel", {"sessionId": heard.session})
+        if heard.own_session:
+            with contextlib.suppress(ConnectionError):  # it has just ended
+                await connection.send_notification("session/cancel", {"sessionId": heard.own_session})
         await asyncio.wait([turn], timeout=CANCEL_SECONDS)
 
 
@@ -193,21 +227,21 @@ async def _introduce(connection: Connection) -> list[Any]:
     able = {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False}
     asked = {"protocolVersion": PROTOCOL_VERSION, "clientCapabilities": able, "clientInfo": me}
     try:
-        agreed = _mapping(await asyncio.wait_for(connection.send_request("initialize", asked), START_SECONDS))
+        agreed = as_mapping(await asyncio.wait_for(connection.send_request("initialize", asked), START_SECONDS))
     except TimeoutError:
         raise _TalkError(f"said nothing in ACP for {START_SECONDS:g} s: is that its command to speak it?") from None
     if agreed.get("protocolVersion") != PROTOCOL_VERSION:
         version = one_line(str(agreed.get("protocolVersion")), 20)
         raise _TalkError(f"speaks version {version} of ACP and not {PROTOCOL_VERSION}: use another version of it")
-    return _list(agreed.get("authMethods"))
+    return as_list(agreed.get("authMethods"))
 
 
 async def _ask_first(connection: Connection, session: Mapping[str, Any]) -> None:
     """Switch to a mode in which it asks before it edits, where it has one; if it will not, its edits still count."""
     from acp.exceptions import RequestError
 
-    modes = _mapping(session.get("modes"))
-    known = [_text(_mapping(mode).get("id")) for mode in _list(modes.get("availableModes"))]
+    modes = as_mapping(session.get("modes"))
+    known = [as_text(as_mapping(mode).get("id")) for mode in as_list(modes.get("availableModes"))]
     mode = next((mode for mode in ASKING_MODES if mode in known), "")
     if mode and mode != modes.get("currentModeId"):
         with contextlib.suppress(RequestError):
@@ -218,27 +252,24 @@ def _as_seen(ended: Ended, finished: bool, heard: AcpHeard, request: Request) ->
     """The end of the tree as that of the turn: it was we who ended the one after the other."""
     if request.stopped.is_set():
         return replace(ended, cause="stop", output="")
+    if not ended.proven and ended.cause != "limit":
+        return replace(ended, cause="lost", output="")
     if not finished and ended.cause == "end" and not heard.trouble and ended.code == 0:
         heard.trouble = "ended before its turn did"
     if finished or ended.cause == "stop":
-        return Ended("end", 0, errors=ended.errors)
+        return replace(ended, cause="end", code=0, output="")
     return replace(ended, output="")
 
 
 def _needed(method: Mapping[str, Any]) -> list[str]:
     """Variables that a way to log in needs; [] where that is not known."""
-    said = [_text(_mapping(variable).get("name")) for variable in _list(method.get("vars"))]
-    known = KEYS.get(_text(method.get("id")), "")
+    said = [as_text(as_mapping(variable).get("name")) for variable in as_list(method.get("vars"))]
+    known = KEYS.get(as_text(method.get("id")), "")
     return [name for name in said or [known] if name]
-
-
-def _usable(method: Mapping[str, Any]) -> bool:
-    passed_on, needed = agents.environment(), _needed(method)
-    return bool(needed) and all(passed_on.get(name) for name in needed)
 
 
 def _said(error: Exception) -> str:
     """What a JSON-RPC error says, with its details."""
     data = getattr(error, "data", None)
-    details = data if isinstance(data, str) else _text(_mapping(data).get("details"))
+    details = data if isinstance(data, str) else as_text(as_mapping(data).get("details"))
     return f"{error}: {details}" if details and details != str(error) else str(error)

@@ -7,15 +7,16 @@ editable files and by the words that belong to it, never by what the agent says 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
 
 from research_loop.errors import ConfigError, ProposalError, RunError
 from research_loop.plain import plain
@@ -38,6 +39,8 @@ PASSED_ON_PREFIXES = (
     *("LC_", "XDG_", "ANTHROPIC_", "CLAUDE_", "OPENAI_", "CODEX_", "GEMINI_", "GOOGLE_", "OPENCODE_", "COPILOT_"),
     *("CURSOR_", "OPENROUTER_", "AIDER_", "DISABLE_"),
 )
+LONGEST_ARGUMENT = 128 * 1024 - 1
+"""In bytes, of a command on Linux."""
 PLACEHOLDER = re.compile(r"\{(prompt|prompt_file|folder)\}")
 TASK = """
 # How to work here
@@ -51,7 +54,7 @@ thrown away:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """What is left of an agent's work."""
 
     ended: Ended
@@ -59,11 +62,11 @@ class _Seen:
     found: Collected
 
 
-class _Agent(ABC):
+class Agent(ABC):
     """A drafter by a process; `name` stands in the ledger."""
 
     drafts = True
-    variables: ClassVar[Mapping[str, str]] = {}
+    variables: Mapping[str, str] = {}
 
     def __init__(self, name: str) -> None:
         self.name = plain(name)
@@ -71,43 +74,61 @@ class _Agent(ABC):
     def draft(self, request: Request) -> Draft:
         if request.stopped.is_set():
             return Draft(None, "stopped")
-        try:
-            with workspace(request.checkout) as space:
-                seen = self._work(request, space)
-        except RunError as error:
-            return Draft(None, one_line(f"{self.name}: {error}"), UNSPENT)
-        except OSError as error:
-            why = f"no checkout in the user's cache folder ({error.strerror}): make room there or set XDG_CACHE_HOME"
-            return Draft(None, one_line(f"{self.name}: {why}"), UNSPENT)
-        return self._judged(request, seen)
+        with ExitStack() as opened:
+            try:
+                space = opened.enter_context(workspace(request.checkout))
+                command = self._command(prompt(request), request, space)
+            except OSError as error:
+                why = (
+                    f"no checkout in the user's cache folder ({error.strerror}): make room there or set XDG_CACHE_HOME"
+                )
+                return self._nothing(why, UNSPENT)
+            except RunError as error:
+                return self._nothing(str(error), UNSPENT)
+            seen = self._seen(command, request, space)
+        return self._judged(request, seen) if isinstance(seen, Seen) else seen
 
-    def _work(self, request: Request, space: Workspace) -> _Seen:
+    def _seen(self, command: list[str], request: Request, space: Workspace) -> Seen | Draft:
+        """Its work, or what came of none."""
         heard = self._heard(space)
-        command = self._command(prompt(request), request, space)
-        variables = {**environment(), **self.variables, **request.marks}
-        ended = Tree(command, space.folder, variables, request.seconds, heard.hear).wait(request.stopped)
-        return _Seen(ended, heard, space.collect())
+        try:
+            ended = self._work(command, request, space, heard)
+        except RunError as error:
+            return self._nothing(str(error), UNSPENT)
+        except OSError as error:
+            return self._nothing(
+                f"its work could not be watched ({error.strerror or error})", heard.usage, heard.session
+            )
+        return Seen(ended, heard, space.collect())
+
+    def _nothing(self, why: str, usage: Usage, session: str = "") -> Draft:
+        return Draft(None, one_line(f"{self.name}: {why}"), usage, session)
+
+    def _work(self, command: list[str], request: Request, space: Workspace, heard: Heard) -> Ended:
+        """Start it, and listen until nothing of it is left. Raises RunError, OSError."""
+        variables = self._environment(request, space)
+        return Tree(command, space.folder, variables, request.seconds, heard.hear).wait(request.stopped)
+
+    def _environment(self, request: Request, space: Workspace) -> dict[str, str]:
+        return {**environment(), **self.variables, **request.marks}
 
     @abstractmethod
     def _command(self, prompt: str, request: Request, space: Workspace) -> list[str]:
-        """What is started."""
+        """What is started. Raises OSError, RunError."""
 
     @abstractmethod
     def _heard(self, space: Workspace) -> Heard:
         """Who listens to it."""
 
-    def _judged(self, request: Request, seen: _Seen) -> Draft:
+    def _judged(self, request: Request, seen: Seen) -> Draft:
         usage, session = UNSPENT if seen.ended.cause == "unstarted" else seen.heard.usage, seen.heard.session
         if seen.ended.cause == "stop":
             return Draft(None, "stopped", usage, session)
         trouble = _trouble(seen, request.seconds)
-        words = seen.heard.words(f"{seen.ended.errors}\n{seen.ended.output}")
+        words = seen.heard.words(seen.ended.output, seen.ended.errors)
         why = _why_not(request, seen, trouble, words)
         if words is not None and not why:
-            try:
-                request.check(seen.found.files)
-            except ProposalError as error:
-                why = str(error)
+            why = _refusal(request, seen.found)
         more = (f"was refused: {refused}" if (refused := seen.heard.refused) else "", _others(seen.found))
         detail = "; ".join(part for part in (trouble, why, *more) if part)
         if words is None or why:
@@ -116,7 +137,18 @@ class _Agent(ABC):
         return Draft(proposal, plain(detail), usage, session)
 
 
-def _trouble(seen: _Seen, seconds: float) -> str:
+def _refusal(request: Request, found: Collected) -> str:
+    """Why the loop would not run it; "" where it would."""
+    try:
+        request.check(found.files)
+    except ProposalError as error:
+        return str(error)
+    except Exception as error:  # whatever it is, the work is paid for
+        return one_line(f"its edit could not be checked ({type(error).__name__}: {error})")
+    return ""
+
+
+def _trouble(seen: Seen, seconds: float) -> str:
     """A bad end, in a few words; none of it decides anything."""
     ended = seen.ended
     if ended.cause == "unstarted":
@@ -131,14 +163,17 @@ def _trouble(seen: _Seen, seconds: float) -> str:
     return f"ended with exit code {ended.code}: {one_line(last)}" if last else f"ended with exit code {ended.code}"
 
 
-def _why_not(request: Request, seen: _Seen, trouble: str, words: Words | None) -> str:
+def _why_not(request: Request, seen: Seen, trouble: str, words: Words | None) -> str:
     """Why this is no proposal; "" where it may be one."""
     files, names = request.checkout.files, ", ".join(request.checkout.files)
+    if not seen.ended.proven:
+        return "what it left does not count, for something of it may still write there"
     if seen.found.trouble:
         return seen.found.trouble
     if all(seen.found.files[path] == files[path] for path in files):
         cure = f" ({seen.heard.cure})" if seen.heard.cure and seen.heard.refused else ""
-        return f"{names} is as it was{cure}" if trouble else f"said it was done, and {names} is as it was{cure}"
+        said = "said it was done" if seen.heard.spoke(seen.ended.output, seen.ended.errors) else "said nothing"
+        return f"{names} is as it was{cure}" if trouble else f"{said}, and {names} is as it was{cure}"
     return "" if words else f"edited {names} without the JSON line that says what, why and risk"
 
 
@@ -160,25 +195,41 @@ def environment() -> dict[str, str]:
     }
 
 
-def _found(program: str, cure: str) -> str:
-    """The path of a program. Raises ConfigError."""
-    if path := shutil.which(program):
+def program_path(program: str, cure: str) -> str:
+    """The path of a program, by its name or path. Raises ConfigError."""
+    wanted = os.path.expanduser(program)  # noqa: PTH111  a Path would lose the "./" of a name that is not on PATH
+    if path := shutil.which(wanted):
         return str(Path(path).absolute())
-    raise ConfigError(f"{plain(program)}: no such program on PATH: {cure}")
+    place = Path(wanted)
+    if os.sep not in wanted:
+        fact = f"no such program on PATH: {cure}"
+    elif place.is_dir():
+        fact = "is a folder: write the path of the agent in it"
+    else:
+        fact = "is not executable: chmod +x it" if place.exists() else f"no such file: {cure}"
+    raise ConfigError(f"{plain(program)}: {fact}")
 
 
-class Claude(_Agent):
+def told_apart(program: str, words: list[str]) -> str:
+    """A program's short name, with a digest of the command where there are `words` behind it, which may hold a key."""
+    short = Path(program).name
+    if all(PLACEHOLDER.fullmatch(word) for word in words):
+        return short
+    return f"{short}-{hashlib.sha256(shlex.join([program, *words]).encode(errors='replace')).hexdigest()[:6]}"
+
+
+class Claude(Agent):
     """Claude Code, with the user's login but neither settings, hooks, plugins, memory nor MCP servers of theirs.
 
     It may read the checkout, edit its editable files, and nothing else. Its argument is a model, "" for its default.
     """
 
-    variables: ClassVar[Mapping[str, str]] = {"DISABLE_AUTOUPDATER": "1"}
+    variables: Mapping[str, str] = {"DISABLE_AUTOUPDATER": "1"}
 
     def __init__(self, argument: str = "") -> None:
         self._model = argument.strip()
         super().__init__(f"claude:{self._model}" if self._model else "claude")
-        self._program = _found("claude", "install Claude Code, or put its folder on PATH")
+        self._program = program_path("claude", "install Claude Code, or put its folder on PATH")
 
     def _heard(self, space: Workspace) -> Heard:
         return ClaudeHeard(space.folder, self._model)
@@ -193,7 +244,7 @@ class Claude(_Agent):
         return [*words, "--model", self._model] if self._model else words
 
 
-class Codex(_Agent):
+class Codex(Agent):
     """Codex, with the user's login and settings, in its own sandbox: it may write in the checkout and in /tmp.
 
     It knows no limit in money. Its argument is a model, "" for its default.
@@ -202,7 +253,7 @@ class Codex(_Agent):
     def __init__(self, argument: str = "") -> None:
         self._model = argument.strip()
         super().__init__(f"codex:{self._model}" if self._model else "codex")
-        self._program = _found("codex", "install Codex, or put its folder on PATH")
+        self._program = program_path("codex", "install Codex, or put its folder on PATH")
 
     def _heard(self, space: Workspace) -> Heard:
         return CodexHeard(space.folder, self._model)
@@ -213,7 +264,7 @@ class Codex(_Agent):
         return [*words, "--", prompt]
 
 
-class Template(_Agent):
+class Template(Agent):
     """Any other agent, by the words of its command, quoted as for a shell, though there is none.
 
     {prompt} becomes the whole text, {prompt_file} a file with it, {folder} the checkout. It can do whatever its
@@ -231,8 +282,8 @@ class Template(_Agent):
             raise ConfigError(
                 f"agent:{plain(argument)}: put {{prompt}} or {{prompt_file}} where the agent expects its task"
             )
-        super().__init__(f"agent:{Path(self._words[0]).name}")
-        self._words[0] = _found(self._words[0], "install it, or write the path of the agent")
+        super().__init__(f"agent:{told_apart(self._words[0], self._words[1:])}")
+        self._words[0] = program_path(self._words[0], "install it, or write the path of the agent")
 
     def _heard(self, space: Workspace) -> Heard:
         return Heard(space.folder)
@@ -241,7 +292,10 @@ class Template(_Agent):
         file = space.beside / "prompt.txt"
         file.write_text(prompt, encoding="utf-8")
         values = {"prompt": prompt, "prompt_file": str(file), "folder": str(space.folder)}
-        return [self._words[0], *(PLACEHOLDER.sub(lambda m: values[m[1]], word) for word in self._words[1:])]
+        words = [PLACEHOLDER.sub(lambda m: values[m[1]], word) for word in self._words[1:]]
+        if (longest := max(len(word.encode(errors="replace")) for word in words)) > LONGEST_ARGUMENT:
+            raise RunError(f"its task is an argument of {longest:,} bytes, which is too long: use {{prompt_file}}")
+        return [self._words[0], *words]
 
 
 class ByCommand:

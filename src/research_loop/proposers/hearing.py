@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +18,14 @@ from research_loop.records import Usage
 
 SEARCHED_CHARACTERS = 64 * 1024
 """At the end of a text: words stand there, and a text made to be slow to search stays cheap."""
+MOST_OPENINGS = 200
+"""Braces of such a text from which it is tried to read an object."""
 LONGEST_TROUBLE = 300
 NAMED = 5
+MOST_TOKENS = 2**40
+"""Of one draft, and in any one count: larger ones are no counts, and sums of many drafts stay numbers of SQLite's."""
+CHARACTERS_A_TOKEN = 4
+"""At most, in what a model writes: for a lower bound."""
 _OPENING = re.compile(r'\{\s*"')
 _DECODER = json.JSONDecoder(strict=False)
 
@@ -38,12 +44,14 @@ LONGEST_WORDS = {"what": 300, "why": 1000, "risk": 1000}
 def find_words(text: str) -> Words | None:
     """Those of the last JSON object in a text that has all three, in a fence or not."""
     text = text[-SEARCHED_CHARACTERS:]
-    for opening in reversed(list(_OPENING.finditer(text))):
+    last = min(text.rfind(f'"{key}"') for key in LONGEST_WORDS)
+    openings = [opening.start() for opening in _OPENING.finditer(text, 0, max(last + 1, 0))]
+    for start in reversed(openings[-MOST_OPENINGS:]):
         try:
-            found, _ = _DECODER.raw_decode(text, opening.start())
+            found, _ = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
-        words = Words(*(one_line(_text(found.get(key)), longest) for key, longest in LONGEST_WORDS.items()))
+        words = Words(*(one_line(as_text(found.get(key)), longest) for key, longest in LONGEST_WORDS.items()))
         if all(words):
             return words
     return None
@@ -64,7 +72,8 @@ class Tokens:
     cached: int = 0
 
     def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(self.read + other.read, self.written + other.written, self.cached + other.cached)
+        sums = (self.read + other.read, self.written + other.written, self.cached + other.cached)
+        return Tokens(*(min(count, MOST_TOKENS) for count in sums))
 
     def usage(self, model: str) -> Usage:
         """With an estimated price; nothing is known of what no token was said of."""
@@ -91,9 +100,13 @@ class Heard:
     def hear(self, line: bytes) -> None:
         """Take one line that looks like a JSON object."""
 
-    def words(self, printed: str) -> Words | None:
-        """Those of its proposal, where `printed` is the end of all it printed."""
-        return find_words(printed)
+    def words(self, *printed: str) -> Words | None:
+        """Those of its proposal, where `printed` are the ends of all it printed, the likelier one first."""
+        return next(filter(None, map(find_words, printed)), None)
+
+    def spoke(self, *printed: str) -> bool:
+        """Whether it said anything."""
+        return any(text.strip() for text in printed)
 
     @property
     def usage(self) -> Usage:
@@ -105,7 +118,8 @@ class Heard:
         named = list(self._refused)
         return f"{', '.join(named[:NAMED])} and more" if len(named) > NAMED else ", ".join(named)
 
-    def _refuse(self, what: str, path: str) -> None:
+    def refuse(self, what: str, path: str) -> None:
+        """Note what it was not let do."""
         if len(self._refused) <= NAMED:
             self._refused[one_line(f"{what} {path.removeprefix(f'{self._folder}/')}".strip(), 120)] = None
 
@@ -115,8 +129,11 @@ class _Events(Heard):
 
     said = ""
 
-    def words(self, printed: str) -> Words | None:
+    def words(self, *printed: str) -> Words | None:
         return find_words(self.said)
+
+    def spoke(self, *printed: str) -> bool:
+        return bool(self.said)
 
     def hear(self, line: bytes) -> None:
         try:
@@ -135,7 +152,7 @@ class ClaudeHeard(_Events):
 
     def __init__(self, folder: Path, model: str = "") -> None:
         super().__init__(folder, model)
-        self._message, self._usd = "", -1.0
+        self._message, self._characters, self._usd = "", 0, -1.0
         self._before = self._in_message = Tokens()
 
     @property
@@ -147,31 +164,37 @@ class ClaudeHeard(_Events):
         )
 
     def _take(self, event: Mapping[str, Any]) -> None:
-        self.session = one_line(_text(event.get("session_id"))) or self.session
+        self.session = one_line(as_text(event.get("session_id"))) or self.session
         if event.get("type") == "assistant" and not event.get("parent_tool_use_id"):
-            self._take_message(_mapping(event.get("message")))
+            self._take_message(as_mapping(event.get("message")))
         elif event.get("type") == "result":
             self._take_result(event)
 
     def _take_message(self, message: Mapping[str, Any]) -> None:
-        """A part of one; parts of one message repeat its tokens."""
-        texts = [_text(_mapping(block).get("text")) for block in _list(message.get("content"))]
+        """A part of one; parts of one message repeat its tokens, and those written are the ones at its beginning."""
+        blocks = [as_mapping(block) for block in as_list(message.get("content"))]
+        texts = [as_text(block.get("text")) for block in blocks]
         self.said = "\n".join(filter(None, texts)) or self.said
-        self._model = _text(message.get("model")) or self._model
-        if _text(message.get("id")) != self._message:
+        self._model = as_text(message.get("model")) or self._model
+        if as_text(message.get("id")) != self._message:
             self._before += self._in_message
-            self._message = _text(message.get("id"))
-        self._in_message = _claude_tokens(message.get("usage"))
+            self._message, self._characters = as_text(message.get("id")), 0
+        self._characters += sum(map(_characters, blocks))
+        tokens = _claude_tokens(message.get("usage"))
+        least = self._characters // CHARACTERS_A_TOKEN
+        self._in_message = replace(tokens, written=max(tokens.written, least))
 
     def _take_result(self, event: Mapping[str, Any]) -> None:
-        kind, text = _text(event.get("subtype")), _text(event.get("result"))
+        kind, text = as_text(event.get("subtype")), as_text(event.get("result"))
         if event.get("is_error") or kind != "success":
-            reasons = (text, *map(_text, _list(event.get("errors"))), kind, "it failed")
+            reasons = (text, *map(as_text, as_list(event.get("errors"))), kind, "it failed")
             self.trouble = one_line(next(filter(None, reasons)))
         else:
             self.said = text or self.said
-        for denial in map(_mapping, _list(event.get("permission_denials"))):
-            self._refuse(_text(denial.get("tool_name")), _text(_mapping(denial.get("tool_input")).get("file_path")))
+        for denial in map(as_mapping, as_list(event.get("permission_denials"))):
+            self.refuse(
+                as_text(denial.get("tool_name")), as_text(as_mapping(denial.get("tool_input")).get("file_path"))
+            )
         usd = event.get("total_cost_usd")
         if (tokens := _claude_tokens(event.get("usage"))) != Tokens():  # it has none where its budget was the end
             self._before, self._in_message = Tokens(), tokens
@@ -194,45 +217,52 @@ class CodexHeard(_Events):
     def _take(self, event: Mapping[str, Any]) -> None:
         match event.get("type"):
             case "thread.started":
-                self.session = one_line(_text(event.get("thread_id")))
+                self.session = one_line(as_text(event.get("thread_id")))
             case "item.completed":
-                self._take_item(_mapping(event.get("item")))
+                self._take_item(as_mapping(event.get("item")))
             case "error":
-                self.trouble = one_line(_text(event.get("message")))
+                self.trouble = one_line(as_text(event.get("message")))
             case "turn.failed":
-                self.trouble = one_line(_text(_mapping(event.get("error")).get("message"))) or "its turn failed"
+                self.trouble = one_line(as_text(as_mapping(event.get("error")).get("message"))) or "its turn failed"
             case "turn.completed":
                 self.trouble = ""
-                used = _mapping(event.get("usage"))
-                read, cached = _count(used.get("input_tokens")), _count(used.get("cached_input_tokens"))
-                self._tokens = Tokens(read, _count(used.get("output_tokens")), cached)
+                used = as_mapping(event.get("usage"))
+                read, cached = as_count(used.get("input_tokens")), as_count(used.get("cached_input_tokens"))
+                self._tokens = Tokens(read, as_count(used.get("output_tokens")), cached)
 
     def _take_item(self, item: Mapping[str, Any]) -> None:
         if item.get("type") == "agent_message":
-            self.said = _text(item.get("text")) or self.said
+            self.said = as_text(item.get("text")) or self.said
         elif item.get("type") == "file_change" and item.get("status") == "failed":
-            for change in map(_mapping, _list(item.get("changes"))):
-                self._refuse("change of", _text(change.get("path")))
+            for change in map(as_mapping, as_list(item.get("changes"))):
+                self.refuse("change of", as_text(change.get("path")))
 
 
 def _claude_tokens(said: object) -> Tokens:
-    used = _mapping(said)
-    cached = _count(used.get("cache_read_input_tokens"))
-    fresh = _count(used.get("input_tokens")) + _count(used.get("cache_creation_input_tokens"))
-    return Tokens(fresh + cached, _count(used.get("output_tokens")), cached)
+    used = as_mapping(said)
+    cached = as_count(used.get("cache_read_input_tokens"))
+    fresh = as_count(used.get("input_tokens")) + as_count(used.get("cache_creation_input_tokens"))
+    return Tokens(fresh + cached, as_count(used.get("output_tokens")), cached) + Tokens()
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def _characters(block: Mapping[str, Any]) -> int:
+    """That a model wrote for a part of its message: text, thoughts, what it gave to a tool."""
+    written = (block.get("text"), block.get("thinking"), *as_mapping(block.get("input")).values())
+    return sum(len(as_text(text)) for text in written)
+
+
+def as_mapping(value: object) -> Mapping[str, Any]:
+    """It, or an empty one for anything else; so do the next three."""
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: object) -> list[Any]:
+def as_list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else 0
+def as_count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS else 0

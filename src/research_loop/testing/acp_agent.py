@@ -7,7 +7,7 @@ order; `write_script` writes one and gives the command that starts an agent by i
 
     {"edit": {path: text}}         writes files by itself, from its working directory
     {"ask": tool call}             asks for a permission; when it is refused, the next step is left out
-    {"write": [path, text]}, {"read": path}, {"request": [method, params]}    asks the client for it
+    {"request": [method, params]}  asks the client for it
     {"update": update}, {"say": text}, {"usage": usage_update}    tells the client
     {"raw": [text, times]}         prints that text so many times
     {"python": code}               runs it
@@ -15,8 +15,8 @@ order; `write_script` writes one and gives the command that starts an agent by i
     {"hang": seconds}
 
 Settings of a script beside its `steps`: `version` of the protocol, `methods` to log in, of which `login` names the one
-it insists on, `modes` of a session, `answer` to its prompt. All that the client sends it is kept, a line each, in
-SCRIPT.json.heard.
+it insists on, `session` by its name, `modes` of it, `answer` to its prompt. All that the client sends it is kept, a
+line each, in SCRIPT.json.heard.
 """
 
 from __future__ import annotations
@@ -81,7 +81,10 @@ class Agent:
                 self._send(id=asked["id"], error={"code": -32000, "message": "Authentication required"})
                 return
             case "session/new":
-                result = {"sessionId": SESSION, **({"modes": script["modes"]} if "modes" in script else {})}
+                result = {
+                    "sessionId": script.get("session", SESSION),
+                    **({"modes": script["modes"]} if "modes" in script else {}),
+                }
             case "session/prompt":
                 self._turn()
                 result = script.get("answer", {"stopReason": "end_turn"})
@@ -103,12 +106,6 @@ class Agent:
         call = {"toolCallId": f"call-{next(self._numbers)}", **call}
         answer = self._request(["session/request_permission", {"toolCall": call, "options": OPTIONS}])
         return bool(answer.get("result", {}).get("outcome", {}).get("optionId") in ("once", "always"))
-
-    def _write(self, file: list[str]) -> None:
-        self._request(["fs/write_text_file", {"path": file[0], "content": file[1]}])
-
-    def _read(self, path: str) -> None:
-        self._request(["fs/read_text_file", {"path": path}])
 
     def _request(self, request: list[Any]) -> dict[str, Any]:
         """Its answer; {} when the client has gone."""
