@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from acp_asking import acp
+from research_loop.proposers.variables import environment
 from research_loop.proposers.workspace import Odd, drafts_folder, remove_leftovers, workspace
 from research_loop.records import Usage
 from research_loop.runners.remains import LAB_MARKER
@@ -25,21 +26,20 @@ from research_loop.testing.acp_agent import write_script
 from runs import until
 from working import CHECKOUT, EDIT, SPEAK, Agent, agent_fixture, cache, lives, request, work  # noqa: F401
 
+# ------------------------------------------------------------------------------------------------------- its variables
+
+HIDDEN = (
+    *("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "PYTHONPATH", "LD_PRELOAD_X", "RESEARCH_LOOP_SECRET"),
+    *("CLAUDECODE", "CLAUDE_CODE_SSE_PORT", "CODEX_SANDBOX", "CODEX_SANDBOX_NETWORK_DISABLED"),
+)
+SHOWN = ("ANTHROPIC_BASE_URL", "CODEX_HOME", "DASHSCOPE_API_KEY", "all_proxy", "https_proxy", "LC_TIME", "DISABLE_X")
+
 
 def test_an_agent_sees_named_variables_and_no_input(
     agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (
-        "HF_TOKEN",
-        "AWS_SECRET_ACCESS_KEY",
-        "PYTHONPATH",
-        "LD_PRELOAD_X",
-        "RESEARCH_LOOP_SECRET",
-        "CLAUDECODE",
-    ):
-        monkeypatch.setenv(name, "hidden")
-    for name in ("ANTHROPIC_BASE_URL", "CODEX_HOME", "https_proxy", "LC_TIME", "DISABLE_TELEMETRY"):
-        monkeypatch.setenv(name, "/shown")
+    for name in (*HIDDEN, *SHOWN):
+        monkeypatch.setenv(name, "hidden" if name in HIDDEN else "/shown")
     code = """
         import json, os, sys
         assert sys.stdin.read() == "" and os.readlink("/proc/self/fd/0") == os.devnull
@@ -47,8 +47,80 @@ def test_an_agent_sees_named_variables_and_no_input(
     """
     work(agent(code), request())
     seen = json.loads((tmp_path / "seen").read_text())
-    assert "hidden" not in seen.values() and list(seen.values()).count("/shown") == 5
+    assert "hidden" not in seen.values() and list(seen.values()).count("/shown") == len(SHOWN)
     assert seen["PATH"] == os.environ["PATH"] and len(seen[LAB_MARKER]) == 32
+
+
+KEYS = {
+    "claude": ("ANTHROPIC_API_KEY", "CLAUDE_CODE_USE_BEDROCK", "AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS"),
+    "codex": ("OPENAI_API_KEY", "CODEX_API_KEY"),
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_APPLICATION_CREDENTIALS"),
+    "copilot": ("COPILOT_MODEL", "GH_TOKEN", "GITHUB_TOKEN"),
+    "cursor": ("CURSOR_API_KEY",),
+    "devin": ("DEVIN_API_KEY",),
+    "qwen": ("DASHSCOPE_API_KEY", "OPENAI_API_KEY"),
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_an_agent_that_is_known_gets_the_keys_of_its_own_vendor_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {key for keys in KEYS.values() for key in keys}
+    for key in keys:
+        monkeypatch.setenv(key, "x")
+    assert keys & set(environment(name)) == set(KEYS[name])
+    assert keys - set(environment("opencode")) == {"AWS_PROFILE", "GH_TOKEN", "GITHUB_TOKEN"}
+
+
+@pytest.mark.parametrize("made", ["claude", "codex", "agent:acp:gemini", "agent:acp:sh -c 'exec ./gemini'"])
+def test_each_way_to_start_an_agent_passes_on_its_own_keys(
+    made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from research_loop.proposers import load
+
+    seen = tmp_path / "seen"
+    for name in ("claude", "codex", "gemini"):
+        (tmp_path / name).write_text(f"#!/bin/sh\nenv > {seen}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for key in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(key, f"{key} passed on")
+    name, _, argument = made.partition(":")
+    work(load(name)(argument.replace("./gemini", f"{tmp_path}/gemini")), request())
+    own = {"claude": ["ANTHROPIC"], "codex": ["OPENAI"], "agent:acp:gemini": ["GEMINI"]}
+    passed_on = sorted(line.split("_")[0] for line in seen.read_text().splitlines() if line.endswith("passed on"))
+    assert passed_on == own.get(made, ["ANTHROPIC", "GEMINI", "OPENAI"])
+
+
+GIT = """
+import subprocess
+identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+told = []
+for place in (".", "data", ".."):
+    for words in (["rev-parse", "--show-toplevel"], ["add", "-fA", "."], ["commit", "-qam", "by an agent"]):
+        done = subprocess.run(["git", *identity, *words], cwd=place, capture_output=True, text=True)
+        told.append((done.returncode, done.stderr))
+open({note!r}, "w").write(repr(told))
+"""
+
+
+def test_a_git_repository_above_the_checkout_is_not_an_agents(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    code = GIT.format(note=str(tmp_path / "told"))
+    drafters: tuple[Callable[[], Any], ...] = (
+        lambda: agent(code),
+        lambda: acp(write_script(tmp_path / "script.json", {"python": code})),
+    )
+    for made in drafters:
+        work(made(), request())
+        told = (tmp_path / "told").read_text()
+        assert told.count("not a git repository") == 9 and "(0," not in told
+        (tmp_path / "told").unlink()
+    log = subprocess.run(["git", "-C", str(tmp_path), "log", "--oneline"], capture_output=True, text=True)
+    assert "does not have any commits yet" in log.stderr
 
 
 # -------------------------------------------------------------------------------------------------------- its checkout

@@ -23,6 +23,7 @@ from research_loop.proposers import agents
 from research_loop.proposers.acp_desk import AcpHeard, Desk
 from research_loop.proposers.drafting import Request
 from research_loop.proposers.hearing import Heard, as_list, as_mapping, as_text, one_line
+from research_loop.proposers.variables import environment
 from research_loop.proposers.workspace import Workspace
 from research_loop.runners.talk import Talk
 from research_loop.runners.tree import LONGEST_LINE, Ended
@@ -74,6 +75,7 @@ class Acp(agents.Agent):
             raise ConfigError("agent:acp: has no command: write it behind the colon, like agent:acp:gemini")
         more = _more(words)
         super().__init__(f"agent:acp:{agents.told_apart(words[0], more)}")
+        self.vendor = words[0] if words[0] in PRESETS else ""
         self.variables = VARIABLES.get(words[0], {})
         self._words = [*_preset(words[0]), *more]
         self._words[0] = agents.program_path(self._words[0], "install it, or write the path of the agent")
@@ -155,7 +157,7 @@ class Acp(agents.Agent):
         return f"{cure}, or set {' or '.join(dict.fromkeys(needed))}" if needed else cure
 
     def _usable(self, method: Mapping[str, Any]) -> bool:
-        passed_on, needed = agents.environment(), _needed(method)
+        passed_on, needed = environment(self.vendor), _needed(method)
         return bool(needed) and all(passed_on.get(name) for name in needed)
 
 

@@ -22,6 +22,7 @@ from research_loop.errors import ConfigError, ProposalError, RunError
 from research_loop.plain import plain
 from research_loop.proposers.drafting import Drafter, Request
 from research_loop.proposers.hearing import ClaudeHeard, CodexHeard, Heard, Words, one_line
+from research_loop.proposers.variables import cut_off, environment
 from research_loop.proposers.workspace import Collected, Workspace, workspace
 from research_loop.records import Draft, Proposal, Usage
 from research_loop.runners.tree import Ended, Tree
@@ -30,15 +31,6 @@ MOST_TURNS = 20
 """Of Claude Code: a good edit takes four or five."""
 UNSPENT = Usage(0, 0, 0.0, "estimated")
 """Where nothing was started."""
-PASSED_ON = {
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TZ", "TMPDIR"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "DO_NOT_TRACK"),
-}
-PASSED_ON_PREFIXES = (
-    *("LC_", "XDG_", "ANTHROPIC_", "CLAUDE_", "OPENAI_", "CODEX_", "GEMINI_", "GOOGLE_", "OPENCODE_", "COPILOT_"),
-    *("CURSOR_", "OPENROUTER_", "AIDER_", "DISABLE_"),
-)
 LONGEST_ARGUMENT = 128 * 1024 - 1
 """In bytes, of a command on Linux."""
 PLACEHOLDER = re.compile(r"\{(prompt|prompt_file|folder)\}")
@@ -66,6 +58,7 @@ class Agent(ABC):
     """A drafter by a process; `name` stands in the ledger."""
 
     drafts = True
+    vendor = ""
     variables: Mapping[str, str] = {}
 
     def __init__(self, name: str) -> None:
@@ -110,7 +103,7 @@ class Agent(ABC):
         return Tree(command, space.folder, variables, request.seconds, heard.hear).wait(request.stopped)
 
     def _environment(self, request: Request, space: Workspace) -> dict[str, str]:
-        return {**environment(), **self.variables, **request.marks}
+        return {**environment(self.vendor), **self.variables, **cut_off(space.beside), **request.marks}
 
     @abstractmethod
     def _command(self, prompt: str, request: Request, space: Workspace) -> list[str]:
@@ -188,13 +181,6 @@ def prompt(request: Request) -> str:
     return text.replace("\0", "").encode(errors="replace").decode()
 
 
-def environment() -> dict[str, str]:
-    """Of this process's environment what an agent needs to work and to log in, by name."""
-    return {
-        name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
-    }
-
-
 def program_path(program: str, cure: str) -> str:
     """The path of a program, by its name or path. Raises ConfigError."""
     wanted = os.path.expanduser(program)  # noqa: PTH111  a Path would lose the "./" of a name that is not on PATH
@@ -224,6 +210,7 @@ class Claude(Agent):
     It may read the checkout, edit its editable files, and nothing else. Its argument is a model, "" for its default.
     """
 
+    vendor = "claude"
     variables: Mapping[str, str] = {"DISABLE_AUTOUPDATER": "1"}
 
     def __init__(self, argument: str = "") -> None:
@@ -249,6 +236,8 @@ class Codex(Agent):
 
     It knows no limit in money. Its argument is a model, "" for its default.
     """
+
+    vendor = "codex"
 
     def __init__(self, argument: str = "") -> None:
         self._model = argument.strip()
