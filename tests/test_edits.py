@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import gc
+import sys
+import threading
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research_loop import edits
+from research_loop import edits, parsing
 from research_loop.errors import ProposalError
 
 SOURCE = '''"""A trainer."""
@@ -255,3 +259,35 @@ def test_a_chain_too_long_for_a_recursive_reader_still_has_a_key_and_a_clear_ans
 def test_a_text_that_is_no_literal_is_refused(text: str) -> None:
     with pytest.raises(ProposalError, match="is not a literal value"):
         edits.literal(text)
+
+
+def test_two_threads_may_parse_at_once() -> None:
+    """Where a collection of garbage runs Python code, as here, ast.parse itself fails in one of them (gh-106905)."""
+    source = f"DEEP = {'(' * 20}1{')' * 20}\n" + "\n".join(f"a{n} = [1, (2, {{3: f({n})}})]" for n in range(300))
+    failed: list[Exception] = []
+
+    def read() -> None:
+        try:
+            for _ in range(15):
+                parsing.parse(source)
+        except SystemError as error:
+            failed.append(error)
+
+    def switch(phase: str, facts: dict[str, int]) -> None:
+        time.sleep(0)
+
+    before, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.callbacks.append(switch)
+    gc.set_threshold(20)
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.callbacks.remove(switch)
+        gc.set_threshold(*before)
+        sys.setswitchinterval(interval)
+    assert not failed

@@ -9,7 +9,7 @@ from typing import Final
 from pyflakes import messages
 from pyflakes.checker import Checker
 
-from research_loop import edits
+from research_loop import edits, parsing
 from research_loop.errors import ProposalError
 from research_loop.records import Files
 
@@ -45,8 +45,9 @@ def check_names(files: Files) -> None:
 
 def _undefined(content: bytes, path: str) -> Iterator[tuple[int, str]]:
     try:
-        tree = ast.parse(content)
-        found = [] if _makes_names(tree) else Checker(tree, path, withDoctest=False).messages
+        with parsing.LOCK:  # pyflakes parses annotations
+            tree = parsing.parse(content)
+            found = [] if _makes_names(tree) else Checker(tree, path, withDoctest=False).messages
     except _UNREADABLE:
         return
     suspects = [(_place(message), _CURES[type(message)]) for message in found if type(message) in _CURES]

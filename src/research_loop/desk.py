@@ -319,6 +319,8 @@ class _Carrying:
             self._session.admission.admit(self.proposal)
         except ProposalError as error:
             self.fault = str(error)
+        except Exception as error:  # what nobody has checked is not run
+            self.fault = f"it could not be checked ({type(error).__name__}: {error})"
 
 
 def _harmless(draft: Draft, before: Files) -> Draft:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from research_loop import parsing
 from research_loop.errors import ProposalError
 from research_loop.records import Files
 
@@ -121,7 +122,7 @@ def literal(text: str) -> Value:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            value = _evaluated(ast.parse(text.strip(), mode="eval").body)
+            value = _evaluated(parsing.parse(text.strip(), mode="eval").body)
     except _UNPARSABLE:
         value = None
     if value is None:
@@ -211,8 +212,8 @@ def _compiled(source: str, path: str, flags: int) -> object:
         source.encode()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # dont_inherit: this module's own `annotations` future must not leak into theirs.
-            return compile(source.removeprefix(_BOM), path, "exec", flags, dont_inherit=True)
+            with parsing.LOCK:  # dont_inherit: this module's own `annotations` future must not leak into theirs
+                return compile(source.removeprefix(_BOM), path, "exec", flags, dont_inherit=True)
     except SyntaxError as error:
         said = error.msg if error.msg != "invalid syntax" else (error.text or "").strip()
         fact = f"invalid syntax ({' '.join(said.split())[:120]})"

@@ -6,7 +6,7 @@ import ast
 import math
 from dataclasses import replace
 
-from research_loop import edits, noise, verdict
+from research_loop import edits, noise, parsing, verdict
 from research_loop.curves import pace_of
 from research_loop.errors import ProposalError
 from research_loop.history import Repository
@@ -158,7 +158,7 @@ def lines_of_code(files: Files) -> int:
 
 def _lines(text: str) -> int:
     try:
-        tree = ast.parse(text)
+        tree = parsing.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return sum(bool(line.strip()) for line in text.splitlines())
     for node in ast.walk(tree):

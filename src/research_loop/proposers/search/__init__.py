@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from research_loop import edits
+from research_loop import edits, parsing
 from research_loop.edits import Value, Variants
 from research_loop.errors import ProposalError
 from research_loop.proposers.search import arms, changes, dials, guesses, moves, small
@@ -119,7 +119,7 @@ def _used(values: dict[str, Value], checkout: Checkout) -> dict[str, Value]:
     read: set[str] = set()
     for path, data in checkout.files.items():
         with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-            nodes = list(ast.walk(ast.parse(data))) if path.endswith(".py") else []
+            nodes = list(ast.walk(parsing.parse(data))) if path.endswith(".py") else []
             read |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
             read |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     used = {name: value for name, value in values.items() if name in read}

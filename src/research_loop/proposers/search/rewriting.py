@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+from research_loop import parsing
+
 _PLACEHOLDER: Final = re.compile(r"_[a-z]")
 _SLOT: Final = re.compile(r"\{([a-z])\}")
 _UNMATCHED: Final = ("ctx", "kind", "type_comment")
@@ -91,7 +93,8 @@ def _edited(source: str, edit: Edit, known: _Pieces) -> tuple[str, _Pieces] | No
 @lru_cache(maxsize=8)
 def _tree(source: str) -> ast.Module:
     """Parsed once for all the edits that are tried on it; nobody changes it."""
-    return ast.parse(source)
+    tree: ast.Module = parsing.parse(source)
+    return tree
 
 
 # ---------------------------------------------------------------------------------------------------------- matching
@@ -100,7 +103,7 @@ def _tree(source: str) -> ast.Module:
 @lru_cache(maxsize=512)
 def _parsed(text: str) -> ast.AST | None:
     """The pattern's or the replacement's one expression, arguments of a function, or statement; None when empty."""
-    body = ast.parse(text).body
+    body = parsing.parse(text).body
     if not body:
         return None
     only: ast.AST = body[0]
@@ -201,7 +204,7 @@ def _filled_text(template: str, pieces: _Pieces) -> str:
     plain = _SLOT.sub(lambda slot: pieces[slot[1]].text, template)
     wanted = ast.unparse(ast.Module(_statements(template, pieces), []))
     try:
-        if ast.unparse(ast.parse(plain)) == wanted:
+        if ast.unparse(parsing.parse(plain)) == wanted:
             return plain
     except SyntaxError:
         pass  # a piece of several lines, which its own parentheses held together
@@ -216,7 +219,7 @@ def _bracketed(piece: _Piece) -> str:
 
 
 def _statements(template: str, pieces: _Pieces) -> list[ast.stmt]:
-    tree = ast.parse(_SLOT.sub(r"_\1", template))
+    tree = parsing.parse(_SLOT.sub(r"_\1", template))
     filled: ast.Module = _Fill(pieces).visit(tree)
     return filled.body
 

@@ -1,0 +1,20 @@
+"""Python's parser, one thread at a time: drafts are checked beside the loop.
+
+Up to Python 3.12 two threads in `ast.parse` at once may end in a SystemError ("AST constructor recursion depth
+mismatch"; CPython's issue 106905): where a collection of garbage runs Python code, one goes on in the other's middle.
+"""
+
+from __future__ import annotations
+
+import ast
+import threading
+from typing import Any
+
+LOCK = threading.RLock()
+"""To be held while anything is parsed."""
+
+
+def parse(source: str | bytes, mode: str = "exec") -> Any:
+    """ast.parse; raises as it does."""
+    with LOCK:
+        return ast.parse(source, mode=mode)
