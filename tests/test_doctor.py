@@ -78,7 +78,7 @@ def test_a_sandbox_is_examined_with_the_gpu_that_a_run_would_get(monkeypatch: py
 
 def test_the_sandbox_is_the_labs_own_where_none_is_named(research_loop: Start, lab: Lab, tmp_path: Path) -> None:
     config = lab.root / CONFIG
-    config.write_text(config.read_text().replace("[task]", '[task]\nsandbox = "bubblewrap"'))
+    config.write_text(config.read_text().replace('sandbox = "none"', 'sandbox = "bubblewrap"'))
     process = research_loop("doctor", lab.root, env={**os.environ, "PATH": str(tmp_path)})
     _, error = process.communicate(timeout=60)
     assert (process.returncode, error.split(": ")[1:3]) == (1, ["sandbox bubblewrap", "not installed"])

@@ -30,7 +30,7 @@ def contained(place: Path, train: str, noise: str = "none", sandbox: str = "bubb
         pytest.skip(str(error))
     root = make_quick_lab(place / "lab", train=train).root
     text = (root / "lab.toml").read_text().replace('noise = "none"', f'noise = "{noise}"')
-    (root / "lab.toml").write_text(text.replace("[task]", f'[task]\nsandbox = "{sandbox}"', 1))
+    (root / "lab.toml").write_text(text.replace('sandbox = "none"', f'sandbox = "{sandbox}"', 1))
     return Session(open_lab(root), LocalRunner())
 
 

@@ -141,7 +141,7 @@ def test_where_no_sandbox_works_an_automatic_one_is_done_without_and_said(
 ) -> None:
     monkeypatch.setattr(sandbox, "_trouble", lambda name: "" if name == "none" else "not on this kernel")
     text = (lab.root / "lab.toml").read_text()
-    (lab.root / "lab.toml").write_text(text.replace("[task]", '[task]\nsandbox = "auto"'))
+    (lab.root / "lab.toml").write_text(text.replace('sandbox = "none"', 'sandbox = "auto"'))
     notes = Notes()
     with session_of(open_lab(lab.root), 1, notes) as session:
         assert ensure_baseline(session)
@@ -165,7 +165,7 @@ def test_where_no_sandbox_works_an_automatic_one_is_done_without_and_said(
         with pytest.raises(ProposalError, match="`--unsafe`"):
             run_loop(session, SearchProposer(), Limits(experiments=1))
         assert still_open in session.history.open
-    (lab.root / "lab.toml").write_text(text.replace("[task]", '[task]\nsandbox = "landlock"'))
+    (lab.root / "lab.toml").write_text(text.replace('sandbox = "none"', 'sandbox = "landlock"'))
     with pytest.raises(SandboxError, match="not on this kernel"):
         session_of(open_lab(lab.root))
 
