@@ -1,8 +1,10 @@
-"""Real coding agents propose in a real loop on the CPU lab, against a scripted model on loopback."""
+"""Real coding agents propose in a loop on the CPU lab, and find the skill, against a scripted model on loopback."""
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import pytest
 
 import real
 from real import clean_home  # noqa: F401
+from research_loop import skill
 from research_loop.desk import Desk
 from research_loop.lab import Lab, open_lab
 from research_loop.ledger import Ledger
@@ -83,3 +86,36 @@ def test_a_real_agents_proposal_is_run_and_judged_and_what_it_may_not_comes_to_n
     assert any("prepare.py" in detail for detail in details), "named: refused, or changed and thrown away"
     assert any(DONE in detail for detail in details)
     assert (lab.root / "prepare.py").read_text() == locked
+
+
+COMMANDS = {
+    "claude": ["claude", "-p", "hello", "--output-format", "json", "--model", "sonnet", "--setting-sources", "project"],
+    "codex": ["codex", "exec", "--json", "-s", "read-only", "--skip-git-repo-check", "--ephemeral", "hello"],
+    "gemini": ["gemini", "-p", "hello", "--skip-trust", "-m", "gemini-2.5-pro"],
+    "opencode": ["opencode", "run", "--format", "json", "-m", "stub/stub-model", "hello"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_real_agent_finds_the_skill_where_it_was_installed(name: str, home: Path) -> None:
+    real.need(name)
+    project = home / "project"
+    project.mkdir()
+    skill.install(project, ["claude-code" if name == "claude" else name], skill.PROJECT)
+    with ScriptedModel([Turn("hello")]) as model:
+        environment = {"HOME": str(home), "PATH": real.PATH, **real.variables(name, model.url, home)}
+        if name == "gemini":
+            (home / ".gemini").mkdir()
+            settings = {"security": {"auth": {"selectedType": "gemini-api-key"}}}
+            (home / ".gemini" / "settings.json").write_text(json.dumps(settings))
+        done = subprocess.run(
+            COMMANDS[name],
+            cwd=project,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    told = json.dumps([asked.body for asked in model.asked])
+    assert "Improves a GPT training script by experiment: edit train.py" in told, done.stdout + done.stderr
