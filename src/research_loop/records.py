@@ -181,8 +181,9 @@ class Experiment:
         Of a kept one and of a baseline, which are compared with again and again, only those whose speed was about that
         of its newest three: others ran on a machine that was busy, hot or cold, and say nothing about the next run.
         """
-        scored, machine = self.scored, self.machine
-        scored = tuple(result for result in scored if result.machine == machine)
+        scored = self.scored
+        if any(result.machine != scored[-1].machine for result in scored):
+            scored = tuple(result for result in scored if result.machine == scored[-1].machine)
         speeds = [result.steps_per_second for result in scored[-3:] if result.steps_per_second]
         usual = statistics.median_high(speeds) if speeds and (self.kept or self.parent is None) else None
         return tuple(r for r in scored if not usual or not r.steps_per_second or _near(r.steps_per_second, usual))

@@ -39,6 +39,8 @@ class Family:
     centre: Point | None
     sigma: float
     sign: float
+    taken: list[tuple[float, float]]
+    """Size of a forward pass and peak memory in MB, of each run that says."""
 
     @classmethod
     def of(cls, history: History, parent: int, values: Mapping[str, Value], tokens: int | None) -> Family:
@@ -52,7 +54,8 @@ class Family:
         axes = space.axes_around(centre, WIDER if since >= PLATEAU else 1.0)
         found = space.points(history, constants, axes, sign)
         leading = next((p for p in found if best and p.experiment.n == best.experiment.n), None)
-        return cls(history, parent, values, tokens, constants, axes, found, leading, sigma, sign)
+        taken = list(_taken(history, constants))
+        return cls(history, parent, values, tokens, constants, axes, found, leading, sigma, sign, taken)
 
     @property
     def knows(self) -> int:
@@ -68,8 +71,7 @@ class Family:
         """Whether it would run out of memory as far as that can be known, or something no larger did: by rows, layers
         and width of a forward pass."""
         size, ours = _size({**self.values, **changed}), _size(self.values)
-        predicted = self.memory_mb(changed)
-        if predicted is not None and self.history.vram_mb is not None and predicted > self.history.vram_mb:
+        if self.history.vram_mb is not None and (self.memory_mb(changed) or 0.0) > self.history.vram_mb:
             return True
         known = [_size(self.constants[e.n]) for e in self.history.experiments if e.n in self.constants and _oom(e)]
         if size is None or ours is None:
@@ -81,11 +83,9 @@ class Family:
         """What a run of it would take at its peak: that of the run nearest to it in size, in proportion, which was 0 to
         3 % too much on an H100. None where no run says."""
         size = _size({**self.values, **changed})
-        taken = ((_size(self.constants[e.n]), _peak_mb(e)) for e in self.history.experiments if e.n in self.constants)
-        known = [(other, peak) for other, peak in taken if other and peak]
-        if not size or not known:
+        if not size or not self.taken:
             return None
-        other, peak = min(known, key=lambda one: abs(math.log(one[0] / size)))
+        other, peak = min(self.taken, key=lambda one: abs(math.log(one[0] / size)))
         return peak * size / other
 
 
@@ -161,6 +161,16 @@ def _size(values: Mapping[str, Value]) -> float | None:
         return None
     rows, depth, aspect = (float(str(number)) for number in numbers)
     return rows * depth * depth * aspect
+
+
+def _taken(history: History, constants: Mapping[int, Mapping[str, Value]]) -> Iterator[tuple[float, float]]:
+    """One for each size, the largest peak."""
+    found: dict[float, float] = {}
+    for experiment in history.experiments:
+        size = _size(constants[experiment.n]) if experiment.n in constants else None
+        if size and (peak := _peak_mb(experiment)):
+            found[size] = max(peak, found.get(size, 0.0))
+    yield from found.items()
 
 
 def _peak_mb(experiment: Experiment) -> float | None:
