@@ -83,7 +83,7 @@ def test_no_module_of_the_labs_folder_is_taken_for_one_of_ours(begun_lab: Lab) -
 
 
 def test_a_second_one_is_refused_while_the_first_runs_and_the_first_goes_on(begun_lab: Lab) -> None:
-    edit(begun_lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+    edit(begun_lab, "SECONDS = 1.0", "SECONDS = 4.0")  # the second command takes a while to start
     assert cli("try", "-m", "one", begun_lab.root, "--detach").returncode == 0
     second = cli("try", "-m", "two", begun_lab.root, "--detach")
     assert second.returncode == 1 and "another loop holds this lab" in second.stderr and second.stderr.count("\n") == 1
