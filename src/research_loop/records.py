@@ -53,13 +53,12 @@ class Result:
     """What the harness saw of one finished run.
 
     `reason` tells crashes apart: oom, nan, timeout, exit, signal, no-score; or rejected:<check> where the harness does
-    not believe the score. `seconds` is spawn to end by the
-    harness's clock; `startup_seconds` spawn to the first step, `ready_seconds` to "ready to be scored",
-    `committed_seconds` to the answer that its score is made of; `exam_seconds` from ready to the last answer; the
-    summary's figures are the run's own word. `hopeless_at` is the share of the budget at which its loss was too far
-    above the champion's; some of such runs go on. `waited_share` is the share of its threads' time that other programs
-    took, `braked_share` that of its time in which heat or the power supply held its GPU back. `machine` names the
-    accelerator that it trained on.
+    not believe the score. `seconds` is spawn to end by the harness's clock; `startup_seconds` spawn to the first step,
+    `ready_seconds` to "ready to be scored", `committed_seconds` to the answer that its score is made of; `exam_seconds`
+    from ready to the last answer; the summary's figures are the run's own word. `hopeless_at` is the share of the
+    budget at which its loss was too far above the champion's; some of such runs go on. `waited_share` is the share of
+    its threads' time that other programs took, `braked_share` that of its time in which heat or the power supply held
+    its GPU back. `machine` names what it trained on.
     """
 
     outcome: Outcome
@@ -88,10 +87,6 @@ class Result:
 
 SAME_SPEED = 0.08
 """Runs of one code whose steps a second differ by a smaller share ran under the same conditions."""
-
-
-def _near(speed: float, usual: float) -> bool:
-    return abs(speed / usual - 1) <= SAME_SPEED
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,15 +173,17 @@ class Experiment:
     def alike(self) -> tuple[Result, ...]:
         """Results with a score that count, in their order: those of the machine of the newest.
 
-        Of a kept one and of a baseline, which are compared with again and again, only those whose speed was about that
-        of its newest three: others ran on a machine that was busy, hot or cold, and say nothing about the next run.
+        Of a kept one and of a baseline only those whose speed was about that of its newest three: others ran on a
+        machine that was busy, hot or cold, and say nothing about the next run.
         """
         scored = self.scored
         if any(result.machine != scored[-1].machine for result in scored):
             scored = tuple(result for result in scored if result.machine == scored[-1].machine)
         speeds = [result.steps_per_second for result in scored[-3:] if result.steps_per_second]
         usual = statistics.median_high(speeds) if speeds and (self.kept or self.parent is None) else None
-        return tuple(r for r in scored if not usual or not r.steps_per_second or _near(r.steps_per_second, usual))
+        if not usual:
+            return scored
+        return tuple(r for r in scored if abs((r.steps_per_second or usual) / usual - 1) <= SAME_SPEED)
 
     @property
     def machine(self) -> str | None:
@@ -237,13 +234,12 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All experiments in order of their number: what a proposer sees and every view shows."""
+    """All experiments in order of their number: what a proposer sees and every view shows. `higher` says whether higher
+    scores are better in this lab, `vram_mb` is the memory of the GPU that runs get."""
 
     experiments: tuple[Experiment, ...] = ()
     higher: bool = False
-    """Whether higher scores are better in this lab."""
     vram_mb: float | None = None
-    """Memory of the GPU that runs get; None without one."""
 
     @property
     def baseline(self) -> Experiment | None:

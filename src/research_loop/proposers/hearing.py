@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,7 +125,7 @@ class Heard:
             self._refused[one_line(f"{what} {path.removeprefix(f'{self._folder}/')}".strip(), 120)] = None
 
 
-class _Events(Heard):
+class _Events(Heard, ABC):
     """One that prints a JSON object a line; what counts is its last message."""
 
     said = ""
@@ -143,8 +144,9 @@ class _Events(Heard):
         if isinstance(event, dict):
             self._take(event)
 
+    @abstractmethod
     def _take(self, event: Mapping[str, Any]) -> None:
-        raise NotImplementedError
+        """One event that is a JSON object."""
 
 
 class ClaudeHeard(_Events):
