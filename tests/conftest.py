@@ -52,7 +52,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="run the tests marked slow, too")
 
 
+LONGEST = ("cheats", "exam_runs", "audit", "exam", "dry_run", "strain", "code_moves", "search", "durability", "gpt_lab")
+"""Files of a minute or so: they are begun first, or one worker would be at the last of them alone."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    names = [f"test_{name}.py" for name in LONGEST]
+    items.sort(key=lambda item: names.index(item.path.name) if item.path.name in names else len(names))
     if config.getoption("--run-slow"):
         return
     for item in items:

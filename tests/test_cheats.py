@@ -51,6 +51,7 @@ def trials(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return {trial.name: trial for trial in done}
 
 
+@pytest.mark.alone  # it keeps both cores busy, and what is slowed is late
 @pytest.mark.parametrize("cheat", [parameter(cheat) for cheat in EVERY])
 def test_a_cheat_comes_to_what_it_expects_and_touches_nothing_else(cheat: Cheat, trials: dict[str, Trial]) -> None:
     trial = trials[cheat.name]
@@ -86,6 +87,31 @@ def test_what_is_honest_is_measured_again_before_a_score_is_called_believed(open
     busy = Bench(open_bench.lab, open_bench.place, 99.0)
     trial = busy.try_(Cheat("plain", HONEST, ("contained",)))
     assert (trial.seen, trial.held) == ("contained", True) and busy.honest_bpb < 10
+
+
+def test_late_is_what_had_no_time_and_needed_none() -> None:
+    quick, slow = Cheat("quick", HONEST, ("contained",)), Cheat("slow", HONEST, ("contained", "crash:timeout"))
+    seen = {
+        (cheat.name, outcome, troubles): cheats.late(cheat, Trial("", (), outcome, 1.0, "", troubles))
+        for cheat in (quick, slow)
+        for outcome in ("overtime", "believed")
+        for troubles in ((), ("it left a process",))
+    }
+    assert [key for key, late in seen.items() if late] == [("quick", "overtime", ())]
+
+
+@pytest.mark.slow
+def test_what_was_late_without_meaning_to_is_tried_once_more(tmp_path: Path) -> None:
+    been, said = tmp_path / "been", list[str]()
+    late = f"import os, time\nif not os.path.exists({str(been)!r}):\n    time.sleep(20)\n"
+
+    def say(line: str) -> None:
+        said.append(line)
+        been.touch()
+
+    tried = [Cheat("late", late.encode() + HONEST, ("contained",))]
+    (trial,) = cheats.run_corpus(tmp_path / "place", tried, say, CORPUS, sandbox="none")
+    assert trial.held and ["overtime" in said[0], said[1].startswith("once more: ok")] == [True, True]
 
 
 @pytest.mark.parametrize(

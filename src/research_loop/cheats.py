@@ -74,9 +74,17 @@ class Trial:
     name: str
     expected: tuple[str, ...]
     seen: str
-    held: bool
     seconds: float
-    detail: str
+    reason: str
+    troubles: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> bool:
+        return self.seen in self.expected and not self.troubles
+
+    @property
+    def detail(self) -> str:
+        return "; ".join([*self.troubles, *([self.reason] if self.reason else [])])
 
 
 def check_up(sandbox: str, say: Callable[[str], None]) -> bool:
@@ -150,7 +158,16 @@ def run_corpus(
                 for one in running:
                     one.cancel()
                 raise
+        for cheat in wanted:
+            if late(cheat, done[cheat.name]):
+                done[cheat.name] = bench.try_(cheat)
+                say(f"once more: {_line(done[cheat.name])}")
     return [done[cheat.name] for cheat in wanted]
+
+
+def late(cheat: Cheat, trial: Trial) -> bool:
+    """Whether time was no question of the cheat's and ran out all the same: several at once are slower than one."""
+    return trial.seen == "overtime" and not cheat.slow and not trial.troubles
 
 
 def make_lab(root: Path, folder: Path, sandbox: str = "auto") -> Lab:
@@ -215,9 +232,8 @@ class Bench:
             seen, detail = "error", str(error)
         troubles = [*before.troubles(lab, cheat.runs), *left_behind(lab, witness.mark)]
         remove_tree(root)
-        held = seen in cheat.expected and not troubles
-        words = "; ".join([*troubles, *([detail] if detail else [])])
-        return Trial(cheat.name, cheat.expected, seen, held, time.monotonic() - began, plain(words))
+        seconds = time.monotonic() - began
+        return Trial(cheat.name, cheat.expected, seen, seconds, plain(detail), tuple(map(plain, troubles)))
 
     def measure_honest(self) -> None:
         """What an honest model of one second gets here, at best. Raises LabError when it is not believed."""
