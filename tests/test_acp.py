@@ -147,8 +147,16 @@ def outcomes(script: Path) -> list[str]:
     return [result["outcome"].get("optionId", "cancelled") for result in results if "outcome" in result]
 
 
-def test_an_edit_of_an_editable_file_is_permitted_once(work: Work, tmp_path: Path) -> None:
-    draft = work(call("edit", "train.py", rawInput={"file_path": "./data/../train.py"}), EDIT, SAY)
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"file_path": "./data/../train.py"},
+        {"command": "str_replace", "path": "train.py", "old_str": "1", "new_str": "2"},
+        {"filePath": "train.py", "profile": "fast"},
+    ],
+)
+def test_an_edit_of_an_editable_file_is_permitted_once(work: Work, tmp_path: Path, given: Step) -> None:
+    draft = work(call("edit", "train.py", rawInput=given), EDIT, SAY)
     assert draft.proposal is not None and draft.detail == "" and outcomes(tmp_path / "script.json") == ["once"]
 
 
@@ -160,6 +168,8 @@ def test_an_edit_of_an_editable_file_is_permitted_once(work: Work, tmp_path: Pat
         (call("edit", "train.py", content=[{"type": "diff", "path": "prepare.py", "newText": ""}]), "edit prepare.py"),
         (call("edit", "train.py", rawInput={"edits": [{"filePath": "prepare.py"}]}), "edit prepare.py"),
         (call("edit", "train.py", rawInput={"paths": ["train.py", "b.py"]}), "edit b.py"),
+        (call("edit", "train.py", rawInput={"outFile": "b.py"}), "edit b.py"),
+        (call("edit", "train.py", rawInput={"command": "rm -r ."}), "edit rm -r ."),
         (call("edit", "/etc/hosts"), "edit /etc/hosts"),
         (call("edit", "../../outside.py"), "edit ../../outside.py"),
         (call("edit", ""), "edit"),

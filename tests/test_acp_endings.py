@@ -14,6 +14,7 @@ import pytest
 
 from acp_asking import CHECKOUT, EDIT, NAME, SAY, Work, accept, acp, asked, cache_fixture, work_fixture  # noqa: F401
 from research_loop.proposers import acp as acp_module
+from research_loop.proposers.agents import UNSPENT
 from research_loop.proposers.drafting import Request
 from research_loop.records import Draft, Usage
 from research_loop.testing.acp_agent import heard, write_script
@@ -138,7 +139,7 @@ def test_nothing_is_started_for_whom_nobody_waits_any_more(work: Work, tmp_path:
     stopped = threading.Event()
     stopped.set()
     drafter = acp(write_script(tmp_path / "script.json", EDIT))
-    assert drafter.draft(Request(CHECKOUT, "", accept, 20.0, stopped=stopped)) == Draft(None, "stopped")
+    assert drafter.draft(Request(CHECKOUT, "", accept, 20.0, stopped=stopped)) == Draft(None, "stopped", UNSPENT)
     assert not (tmp_path / "script.json.heard").exists()
 
 

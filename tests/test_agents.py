@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from research_loop.errors import ConfigError, ProposalError
-from research_loop.proposers.agents import Claude, Codex, Template, prompt
+from research_loop.proposers.agents import UNSPENT, Claude, Codex, Template, prompt
 from research_loop.proposers.drafting import Request
 from research_loop.proposers.hearing import find_words
 from research_loop.records import Checkout, Draft, Files, Usage
@@ -209,7 +209,10 @@ def test_nothing_is_started_for_whom_nobody_waits_any_more(agent: Agent, tmp_pat
     stopped = threading.Event()
     stopped.set()
     drafter = agent("(aside / 'started').touch()")
-    assert drafter.draft(request(stopped=stopped)) == Draft(None, "stopped") and not (tmp_path / "started").exists()
+    assert (
+        drafter.draft(request(stopped=stopped)) == Draft(None, "stopped", UNSPENT)
+        and not (tmp_path / "started").exists()
+    )
 
 
 DAEMON = """

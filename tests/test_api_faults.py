@@ -17,7 +17,7 @@ import pytest
 from asking import BOTH, EDITED, FREE, GOOD, KEY, Drafted, arguments, at, call, edit, ready, request, said
 from research_loop.errors import ConfigError
 from research_loop.proposers import api
-from research_loop.records import Usage
+from research_loop.records import Files, Usage
 from research_loop.testing.loopback import Loopback
 from research_loop.testing.models import ScriptedModel, Turn
 
@@ -329,6 +329,16 @@ def test_a_key_that_a_server_repeats_whole_or_masked_is_hidden(drafted: Drafted,
     assert draft.proposal.why == "your key is [key]"
     draft, _ = drafted(vendor, edit(search=KEY, path=KEY))
     assert "[key]" in draft.detail and KEY not in draft.detail
+
+
+def test_answers_whose_check_failed_for_another_reason_are_paid_for(drafted: Drafted) -> None:
+    def check(files: Files) -> None:
+        raise OSError(28, "No space left on device")
+
+    paid = {"prompt_tokens": 1000, "completion_tokens": 50, "cost": 0.5}
+    draft, _ = drafted("openai", arguments(json.dumps(GOOD), usage=paid), check=check)
+    assert draft.proposal is None and draft.usage.usd == 0.5
+    assert "its edit could not be checked (OSError: [Errno 28] No space left on device)" in draft.detail
 
 
 def test_a_dummy_key_is_no_secret(drafted: Drafted, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,11 @@ def test_no_file_of_the_corpus_is_refused() -> None:
     corpus = sorted((ROOT / "tests" / "cheats").rglob("*.py"))
     assert sum("honest" in path.parts for path in corpus) > 30
     check_names({str(path): path.read_bytes() for path in corpus})
+
+
+def test_what_parses_with_a_warning_warns_nobody_and_modules_of_a_model_are_none_of_the_interpreters() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert said("PATTERN = '\\d'\n") is None
+    assert "undefined name 'absent'" in (said("for part in absent.modules():\n    print(part)\n") or "")
+    assert said("import sys\nsys.modules['a'] = 1\nprint(missing)\n") is None

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pens import CENTS, Mute, Pen, tried
 from research_loop import desk as desk_module
 from research_loop import edits, proposers
 from research_loop.desk import Desk
@@ -23,49 +24,12 @@ from research_loop.ledger import Ledger
 from research_loop.loop import Limits, ensure_baseline, run_loop
 from research_loop.proposers.drafting import Request
 from research_loop.proposers.search import SearchProposer
-from research_loop.records import Checkout, Draft, Experiment, History, Proposal, Usage
+from research_loop.records import Draft, Proposal, Usage
 from research_loop.runners.local import LocalRunner
 from research_loop.session import Session
 from research_loop.testing.labs import make_quick_lab
 
 KEY = "sk-dummy-0123456789abcdef"
-CENTS = Usage(1000, 100, 0.25, "reported")
-
-
-class Pen:
-    """Gives constants, one set a draft; None is a draft that comes to nothing. Waits `seconds`, unless stopped."""
-
-    drafts = True
-
-    def __init__(self, turns: list[dict[str, object] | None], seconds: float = 0.0, usage: Usage = CENTS) -> None:
-        self.name, self.turns, self.seconds, self.usage = "pen", iter(turns), seconds, usage
-        self.requests: list[Request] = []
-
-    def draft(self, request: Request) -> Draft:
-        self.requests.append(request)
-        if request.stopped.wait(self.seconds):
-            return Draft(None, "stopped", self.usage)
-        turn = next(self.turns, None)
-        if turn is None:
-            return Draft(None, "the server is down", self.usage)
-        source = edits.replace(request.checkout.files["train.py"].decode(), turn)
-        files = {"train.py": source.encode()}
-        try:
-            request.check(files)
-        except ProposalError as error:
-            return Draft(None, str(error), self.usage)
-        return Draft(
-            Proposal(files, f"set {turn}", "a guess", "none", self.name, request.checkout.parent), usage=self.usage
-        )
-
-
-class Mute:
-    """A search that has nothing to say."""
-
-    name, deterministic = "mute", True
-
-    def propose(self, checkout: Checkout, history: History) -> Proposal | None:
-        return None
 
 
 def run(*arguments: object) -> str:
@@ -99,10 +63,6 @@ def loop(lab: Lab, notes: list[str]) -> Iterator[Loop]:
 @pytest.fixture
 def notes() -> list[str]:
     return []
-
-
-def tried(lab: Lab) -> list[Experiment]:
-    return [e for e in Ledger(lab.ledger_path, read_only=True).history.experiments if e.parent is not None]
 
 
 def test_drafts_are_run_judged_and_recorded_with_what_they_cost(lab: Lab, loop: Loop) -> None:
@@ -194,7 +154,7 @@ def test_a_draft_for_the_champion_before_is_carried_over_where_it_fits(
 
 def test_a_loop_ends_before_its_drafts_have_cost_more_than_they_may(lab: Lab, loop: Loop) -> None:
     pen = Pen([{"DEPTH": depth} for depth in (3, 4, 5, 6, 7)])
-    assert loop(pen, 99, usd=1.0) == "the money is spent"
+    assert loop(pen, 99, usd=1.0) == "--cost has $0.25 left, where a draft that took up to $0.25 needs $0.38"
     assert len(pen.requests) == 3, "a fourth might have cost 0.375, and 0.25 was left"
     assert [request.usd for request in pen.requests] == [1.0, 0.75, 0.5]
     assert len(tried(lab)) >= 3, "what was paid for was run"
@@ -219,7 +179,7 @@ def test_a_draft_whose_cost_was_lost_is_taken_for_the_dearest(lab: Lab, loop: Lo
             return replace(draft, usage=Usage()) if len(self.requests) == 2 else draft
 
     pen = Forgetful([{"DEPTH": 3}, {"MATRIX_LR": 0.001}, {"EMBEDDING_LR": 0.1}, {"WARMDOWN_RATIO": 0.1}])
-    assert loop(pen, 99, usd=1.0) == "the money is spent"
+    assert loop(pen, 99, usd=1.0) == "--cost has $0.25 left, where a draft that took up to $0.25 needs $0.38"
     assert [request.usd for request in pen.requests] == [1.0, 0.75, 0.5]
 
 
@@ -246,7 +206,7 @@ def test_a_stop_is_told_to_the_draft_in_the_making_and_not_only_after_the_run(tm
 def test_a_bandit_shares_the_loop_between_a_drafter_and_the_search(tmp_path: Path) -> None:
     lab = make_quick_lab(tmp_path / "shared", seconds=0.05)
     pen = Pen([{"MATRIX_LR": 0.001 * k} for k in range(1, 99)])
-    with Session(lab, LocalRunner()) as session, Desk(session, [pen], shared=True) as desk:
+    with Session(lab, LocalRunner()) as session, Desk(session, [pen], shared="search") as desk:
         run_loop(session, SearchProposer(), Limits(14), desk)
     authors = {e.proposer.split("/")[0] for e in tried(lab)}
     assert authors == {"pen", "search"}

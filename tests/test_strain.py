@@ -45,9 +45,9 @@ for _ in range(8 * len(os.sched_getaffinity(0)) - 1):
 
 @contextmanager
 def others() -> Iterator[None]:
-    """Programs that want every core, four times over; in sessions of their own, for Linux may share time by session."""
+    """Programs that want every core, three times over; in sessions of their own: Linux may share time by session."""
     spin = [sys.executable, "-S", "-c", "while True: pass"]
-    busy = [subprocess.Popen(spin, start_new_session=True) for _ in range(4 * len(os.sched_getaffinity(0)))]
+    busy = [subprocess.Popen(spin, start_new_session=True) for _ in range(3 * len(os.sched_getaffinity(0)))]
     try:
         yield
     finally:

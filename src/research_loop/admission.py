@@ -25,8 +25,11 @@ class Admission:
         self._history, self._dry_runs = history, dry_runs
         self.unsafe = False
 
-    def admit(self, proposal: Proposal, *, again: bool = False) -> dict[str, bytes]:
-        """All files that it would run with. Raises ProposalError. `again` allows a known code, and skips the dry run.
+    def admit(
+        self, proposal: Proposal, *, again: bool = False, stopped: Callable[[], bool] = lambda: False
+    ) -> dict[str, bytes]:
+        """All files that it would run with. Raises ProposalError. `again` allows a known code, and skips the dry run,
+        which ends when `stopped`.
 
         It changes nothing, so that a draft can be looked at while runs go on; a dry run is made once a code.
         """
@@ -37,7 +40,7 @@ class Admission:
         if proposal.parent is not None and not again:
             self._refuse_known(edits.key(files), history)
             if not trusted(proposal.proposer):
-                self._dry_runs.check(files, *self._code_of(proposal.parent, history))
+                self._dry_runs.check(files, *self._code_of(proposal.parent, history), stopped)
         return files
 
     def refuse_uncontained(self, proposer: str, parent: int | None) -> None:
@@ -48,10 +51,14 @@ class Admission:
                 "how to mend that, `--unsafe` runs it with all your rights"
             )
 
+    @property
+    def drafts_contained(self) -> bool:
+        """Whether what a model writes runs contained, or with all rights because somebody chose that."""
+        return self._jobs.contained or self._lab.config.sandbox == "none" or self.unsafe
+
     def refuse_drafts(self) -> None:
-        """Raises ProposalError, before anybody is paid, where what a model writes would run with all rights and nobody
-        chose that."""
-        if not self._jobs.contained and self._lab.config.sandbox != "none" and not self.unsafe:
+        """Raises ProposalError, before anybody is paid, where nothing contains what a model writes."""
+        if not self.drafts_contained:
             raise ProposalError(
                 f"{self._lab.root}: its runs are not contained, so no model or agent is asked for code: set sandbox = "
                 '"auto" in lab.toml, or "none" if you mean it; `research-loop doctor` says what works here, `--unsafe` '

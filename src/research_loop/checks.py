@@ -66,9 +66,13 @@ def _makes_names(tree: ast.AST) -> bool:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in _MAKERS:
             return True
-        if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.modules":
+        if isinstance(node, ast.Attribute) and node.attr == "modules" and _is_name(node.value, "sys"):
             return True
     return False
+
+
+def _is_name(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def _read(tree: ast.AST) -> set[_Place]:

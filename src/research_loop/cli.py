@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from research_loop import cli_skill, wiring
+from research_loop import cli_skill, keys, wiring
 from research_loop.errors import ConfigError, LabError, ResearchLoopError
 from research_loop.plain import plain
 
@@ -86,6 +86,7 @@ def run(
     The same command again goes on where it stopped. Ctrl-C finishes the experiment in flight; a second one stops at
     once, and that experiment is run again at the next start.
     """
+    from research_loop.config import LabConfig
     from research_loop.loop import Limits, run_loop
     from research_loop.signals import Signals
 
@@ -96,9 +97,10 @@ def run(
 
         check_same_lab(wiring.open_(root), wish)
     else:
+        wiring.editors_of(LabConfig(), proposer or [], cost)  # a wrong one leaves no lab behind
         wiring.make(root, wish)
     opened = wiring.open_(root)
-    editor, desk_of = wiring.editors_of(opened, proposer or [], cost)
+    editor, desk_of = wiring.editors_of(opened.config, proposer or [], cost)
     with wiring.view_of(opened) as view, wiring.session_of(opened, view, unsafe) as session:
         wiring.prepare(session)
         with Signals(session), desk_of(session) as desk:
@@ -370,5 +372,5 @@ def main() -> None:
 
 
 def _fail(text: str) -> NoReturn:
-    print(f"research-loop: {plain(text)}", file=sys.stderr)
+    print(f"research-loop: {keys.hide(plain(text))}", file=sys.stderr)
     sys.exit(1)

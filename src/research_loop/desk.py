@@ -7,6 +7,7 @@ waits for a model. That a draft is begun is recorded, and what it cost, with its
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import threading
@@ -18,7 +19,7 @@ from typing import Self
 
 from research_loop import keys
 from research_loop.brief import brief
-from research_loop.drafts import GIVEN_UP, Asked
+from research_loop.drafts import Asked
 from research_loop.errors import LabError, ProposalError
 from research_loop.ledger import now
 from research_loop.plain import plain
@@ -36,6 +37,8 @@ FAILURES, REST_SECONDS, LONGEST_REST = 3, 600.0, 4 * 3600.0
 """A drafter rests after so many drafts in a row that came to nothing, each time for twice as long."""
 CLOSING_SECONDS, MOMENT = 20.0, 0.2
 """An agent's keeper is given 10 s to end everything, and the folder has to go."""
+OVERDUE_SECONDS = 60.0
+"""Who has not come back so long after the end of a draft's time is waited for no longer."""
 MOST_TOKENS = 2**53
 
 
@@ -53,7 +56,8 @@ class Desk:
 
     With several drafters, or one that has the proposer named `shared` beside it, a bandit chooses who is asked, by what
     each gained; a drafter alone is always asked. A draft for a champion that is none any more is carried over to the
-    new one where it fits. Raises ProposalError where nothing would contain what drafters write.
+    new one where it fits. Raises ProposalError where nothing would contain what drafters write; what former ones wrote
+    waits, there.
     """
 
     def __init__(
@@ -61,18 +65,24 @@ class Desk:
     ) -> None:
         self._session, self._shared = session, shared
         self._drafters = {drafter.name: drafter for drafter in drafters}
+        waiting = session.ledger.waiting_drafts()
         if drafters:
             session.admission.refuse_drafts()
+        elif waiting and not session.admission.drafts_contained:
+            session.note(f"{len(waiting)} drafts of models or agents wait: nothing contains their code here")
+            waiting = ()
+        session.make_room = self._end_draft
         self._purse = Purse(usd, session.ledger.dearest_drafts())
         self._records = {name: _Record() for name in self._drafters}
         self._rivals = [*self._drafters, *([shared] if shared else [])]
         for lost in session.ledger.lost_drafts():
             session.record_draft(lost)
-        self._ready = list(session.ledger.waiting_drafts())
+        self._ready = list(waiting)
         self._making: _Making | None = None
         self._carrying: _Carrying | None = None
         self._idle_since: float | None = None
         self._chosen: tuple[int, str | None] = (-1, None)
+        self._alone_at = -1
         self._passed: set[str] = set()
         self._draw = random.Random(session.lab.config.seed)
 
@@ -82,12 +92,13 @@ class Desk:
     def __exit__(self, *error: object) -> None:
         """Nobody waits for the draft in the making any more; what it cost is recorded where it says so in time."""
         self._session.closing = True
+        self._session.make_room = lambda: False
         self._end_draft()
         if self._carrying is not None:
             self._carrying.thread.join(CLOSING_SECONDS)
 
     def _end_draft(self) -> bool:
-        """Whether one was in the making. Nothing of it is left."""
+        """Whether one was in the making, which nobody waits for any more: its agent may have filled the disk."""
         making = self._making
         if making is None:
             return False
@@ -102,9 +113,9 @@ class Desk:
     # ------------------------------------------------------------------------------------------------- the loop's side
 
     @property
-    def broke(self) -> bool:
-        """Whether no other draft can be paid for, and none is there."""
-        return not self._pending and self._purse.broke(self._drafters)
+    def broke(self) -> str:
+        """Why no other draft can be paid for, where none is there; "" where one can, or is."""
+        return "" if self._pending else self._purse.broke(self._drafters)
 
     @property
     def hopeful(self) -> bool:
@@ -135,6 +146,8 @@ class Desk:
         """Takes in a draft that is there, and begins the next where one is `wanted` and none is ready. Called often."""
         if self._making is not None and not self._making.thread.is_alive():
             self._collect()
+        if self._making is not None and self._making.overdue:
+            self._end_draft()
         self._carry_on()
         if self._session.stopping and self._making is not None:
             self._making.request.stopped.set()
@@ -144,24 +157,22 @@ class Desk:
     def take(self, checkout: Checkout) -> Proposal | None:
         """A draft that is ready and fits the champion's files; None where there is none."""
         self._idle_since = None
-        while self._ready:
+        while self._ready and self._carrying is None:  # its dry run takes a while
             asked = self._ready.pop(0)
             if asked.parent == checkout.parent:
                 return asked.draft.proposal
-            self._carry(asked, checkout)
+            self._carrying = _Carrying(self._session, asked, checkout)
             self._carry_on(MOMENT)
-            if self._carrying is not None:
-                break  # its dry run takes a while
         return None
+
+    def left_alone(self) -> None:
+        """The stand-in has nothing to propose: until there is another experiment, its turn is the drafters'."""
+        self._alone_at = len(self._session.history.experiments)
 
     def give_up(self, number: int, proposer: str, why: str) -> None:
         """Says and records that a draft's proposal is not run, so that no later start takes it up."""
         self._session.note(f"{proposer}: {why}")
-        self._session.ledger.note_once(f"{GIVEN_UP}{number}", lambda: why)
-
-    def give_way(self) -> bool:
-        """Ends the draft in the making, whose agent may have filled the disk; whether there was one."""
-        return self._end_draft()
+        self._session.give_up_draft(number, why)
 
     # ------------------------------------------------------------------------------------------------------- one draft
 
@@ -177,12 +188,13 @@ class Desk:
         making, self._making = self._making, None
         if making is None:
             return
-        draft = making.draft or Draft(None, f"had not ended {CLOSING_SECONDS:g} s after nobody waited any more")
-        draft = _harmless(draft, making.checkout.files)
-        facts = making.drafter.name, making.checkout.parent, making.started_at, making.seconds
+        late = Draft(None, f"had not ended {CLOSING_SECONDS:g} s after nobody waited any more")
+        draft, seconds = making.draft or late, making.seconds or time.monotonic() - making.began
+        stopped = making.request.stopped.is_set() and not making.overdue
+        facts = making.drafter.name, making.checkout.parent, making.started_at, seconds
         asked = self._session.record_draft(Asked(*facts, draft, making.number))
-        self._purse.pay(asked.proposer, asked.draft)
-        self._judge(asked, making.request.stopped.is_set())
+        self._purse.pay(asked.proposer, draft, whole=not stopped and seconds < DRAFT_SECONDS)
+        self._judge(asked, stopped)
         if asked.draft.proposal is not None:
             self._ready.append(asked)
             self._session.watchers.planned(f"{asked.proposer}: {asked.draft.proposal.what}")
@@ -194,7 +206,7 @@ class Desk:
             who = "" if draft.detail.startswith(asked.proposer) else f"{asked.proposer}: "
             note(f"{'' if draft.proposal else 'no proposal: '}{who}{draft.detail}")
         if self._purse.silent(asked.proposer):
-            cure = "leave out --cost, or install the extra `prices`"
+            cure = "leave out --cost, or name a model that the extra `prices` knows"
             note(f"{asked.proposer}: does not say what it costs, so --cost cannot be held: asked no more; {cure}")
         if draft.proposal:
             record.failures = record.rests = 0
@@ -212,17 +224,8 @@ class Desk:
 
     # -------------------------------------------------------------------------------------------- to another champion
 
-    def _carry(self, asked: Asked, checkout: Checkout) -> None:
-        """The same edit on the new champion's files, which is checked beside the loop."""
-        merged = self._merged(asked, checkout)
-        if merged is None:
-            fact = f"a draft, made for experiment {asked.parent}, does not fit the new champion's code"
-            self.give_up(asked.id, asked.proposer, f"{fact}: it stays in the ledger")
-        else:
-            self._carrying = _Carrying(self._session, asked, merged)
-
     def _carry_on(self, seconds: float = 0.0) -> None:
-        """Takes in what was carried over, once it is checked."""
+        """Takes in what was carried over, once it is checked. What could not be checked waits for the next start."""
         carrying = self._carrying
         if carrying is None:
             return
@@ -231,38 +234,26 @@ class Desk:
             return
         self._carrying, asked = None, carrying.asked
         if carrying.fault:
-            self.give_up(asked.id, asked.proposer, f"a draft, carried over to the new champion: {carrying.fault}")
+            self.give_up(asked.id, asked.proposer, f"a draft, made for experiment {asked.parent}: {carrying.fault}")
+        elif carrying.proposal is None:
+            self._session.note(f"{asked.proposer}: a draft waits for the next start: {carrying.trouble}")
         else:
             draft = replace(asked.draft, proposal=carrying.proposal)
-            self._ready.insert(0, replace(asked, parent=carrying.proposal.parent or 0, draft=draft))
-
-    def _merged(self, asked: Asked, checkout: Checkout) -> Proposal | None:
-        """None where the two changes conflict."""
-        repository, proposal = self._session.repository, asked.draft.proposal
-        if proposal is None:
-            return None
-        base = repository.files(self._session.ledger.experiment(asked.parent).commit, proposal.files)
-        merged = {
-            path: repository.merged(base.get(path, b""), checkout.files.get(path, b""), data)
-            for path, data in proposal.files.items()
-        }
-        files = {path: data for path, data in merged.items() if data is not None}
-        if len(files) < len(merged) or all(checkout.files.get(path) == data for path, data in files.items()):
-            return None
-        return replace(proposal, files=files, parent=checkout.parent)
+            self._ready.insert(0, replace(asked, parent=carrying.checkout.parent, draft=draft))
 
     # -------------------------------------------------------------------------------------------------- who is asked
 
     def _choose(self) -> str | None:
         """Who is asked for the next draft; None where it is the search's turn, or nobody can be asked now."""
         count = len(self._session.history.experiments)
-        awake = [name for name in self._rivals if name == self._shared or self._awake(name)]
+        alone, awake = self._alone_at == count, [name for name in self._drafters if self._awake(name)]
+        rivals = [*awake, *([self._shared] if self._shared and not alone else [])]
         if len(self._rivals) == 1 or not awake:
-            return next((name for name in awake if name in self._drafters), None)
+            return next(iter(awake), None)
         if self._chosen[0] != count:
             self._passed.clear()
-        if self._chosen[0] != count or self._chosen[1] in self._passed:
-            left = [name for name in awake if name not in self._passed] or [self._shared]
+        if self._chosen[0] != count or self._chosen[1] in self._passed or (alone and self._chosen[1] is None):
+            left = [name for name in rivals if name not in self._passed] or (awake if alone else [self._shared])
             history = _by_rival(self._session.history, self._shared)
             first = arms.order(history, left, "", self._draw, least_runs=1.0)[0]
             self._chosen = count, first if first in self._drafters else None
@@ -285,9 +276,13 @@ class _Making:
         self.request = Request(checkout, "", self._check, DRAFT_SECONDS, usd, marks=marks)
         self.thread = threading.Thread(target=self._work, name=f"draft by {drafter.name}", daemon=True)
 
+    @property
+    def overdue(self) -> bool:
+        return time.monotonic() - self.began > DRAFT_SECONDS + OVERDUE_SECONDS
+
     def _check(self, files: Files) -> None:
         proposal = Proposal(files, "", proposer=self.drafter.name, parent=self.checkout.parent)
-        self._session.admission.admit(proposal)
+        self._session.admission.admit(proposal, stopped=self.request.stopped.is_set)
 
     def _brief(self) -> str:
         """Made here, since of a long history it takes a while."""
@@ -299,46 +294,69 @@ class _Making:
     def _work(self) -> None:
         try:
             draft = self.drafter.draft(replace(self.request, brief=self._brief()))
+            draft = _harmless(draft, self.checkout, self.drafter.name)
         except Exception as error:  # of somebody's plugin: recorded as what came of it, and the night goes on
-            draft = Draft(None, f"{type(error).__name__}: {error}: a fault of this proposer", Usage())
+            draft = Draft(None, _line(f"{type(error).__name__}: {error}: a fault of this proposer"), Usage())
         self.seconds = time.monotonic() - self.began
         self.draft = draft
 
 
 class _Carrying:
-    """A draft on the new champion's files, being checked. `fault` is what is said against it, once the thread ended."""
+    """A draft that goes over to the new champion's files: the same edit on them, checked.
 
-    def __init__(self, session: Session, asked: Asked, proposal: Proposal) -> None:
-        self.asked, self.proposal, self.fault = asked, proposal, ""
-        self._session = session
+    Once the thread has ended there is either the `proposal`, or a `fault` of it, or some `trouble` in between.
+    """
+
+    def __init__(self, session: Session, asked: Asked, checkout: Checkout) -> None:
+        self.asked, self.checkout, self.fault, self.trouble = asked, checkout, "", ""
+        self.proposal: Proposal | None = None
+        self._session, self._base = session, session.ledger.experiment(asked.parent).commit
         self.thread = threading.Thread(target=self._work, name=f"carry over by {asked.proposer}", daemon=True)
         self.thread.start()
 
     def _work(self) -> None:
         try:
-            self._session.admission.admit(self.proposal)
+            merged = self._merged()
+            self._session.admission.admit(merged)
+            self.proposal = merged
         except ProposalError as error:
             self.fault = str(error)
-        except Exception as error:  # what nobody has checked is not run
-            self.fault = f"it could not be checked ({type(error).__name__}: {error})"
+        except Exception as error:  # a full disk, say: what nobody has checked is not run, and not lost
+            self.trouble = _line(f"it could not be checked ({type(error).__name__}: {error})")
+
+    def _merged(self) -> Proposal:
+        """Raises ProposalError where the two changes conflict, or nothing is left of one."""
+        repository, proposal, ours = self._session.repository, self.asked.draft.proposal, self.checkout.files
+        assert proposal is not None
+        base = repository.files(self._base, proposal.files)
+        merged = {
+            path: repository.merged(base.get(path, b""), ours.get(path, b""), data)
+            for path, data in proposal.files.items()
+        }
+        files = {path: data for path, data in merged.items() if data is not None}
+        if len(files) < len(merged) or all(ours.get(path) == data for path, data in files.items()):
+            raise ProposalError("it does not fit the new champion's code, and stays in the ledger")
+        return replace(proposal, files=files, parent=self.checkout.parent)
 
 
-def _harmless(draft: Draft, before: Files) -> Draft:
-    """Texts of one line without control characters or the user's keys, tokens that the ledger can hold, and of the
+def _harmless(draft: Draft, checkout: Checkout, name: str) -> Draft:
+    """Texts of one line without control characters or the user's keys, numbers that the ledger can hold, and of the
     files those that changed."""
-    proposal, detail = draft.proposal, _line(draft.detail)
+    before, proposal, detail = checkout.files, draft.proposal, _line(draft.detail)
     if proposal is not None:
-        files = {path: data for path, data in proposal.files.items() if before.get(path) != data}
-        leaky = next((path for path, data in files.items() if keys.holds(data)), None)
+        files = {path: bytes(data) for path, data in proposal.files.items() if before.get(path) != data}
+        leaky = next((path for path, data in files.items() if keys.holds(data, before.get(path, b""))), None)
         detail = f"{leaky} holds one of the keys in the environment: it is not kept" if leaky else detail
         what, why, risk = map(_line, (proposal.what, proposal.why, proposal.risk))
-        proposal = None if leaky else replace(proposal, files=files, what=what, why=why, risk=risk)
-    usage = draft.usage
-    tokens_in, tokens_out = (
-        None if count is None else min(count, MOST_TOKENS) for count in (usage.tokens_in, usage.tokens_out)
-    )
-    usage = replace(usage, tokens_in=tokens_in, tokens_out=tokens_out)
+        proposal = None if leaky else Proposal(files, what, why, risk, proposer=name, parent=checkout.parent)
+    usage, usd = draft.usage, draft.usage.usd
+    cost = usage.cost if usd is not None and 0 <= usd < math.inf else "unknown"
+    usage = Usage(_count(usage.tokens_in), _count(usage.tokens_out), None if cost == "unknown" else usd, cost)
     return Draft(proposal, detail, usage, _line(draft.session))
+
+
+def _count(tokens: int | None) -> int | None:
+    return None if tokens is None else max(0, min(tokens, MOST_TOKENS))
 
 
 def _line(text: str) -> str:

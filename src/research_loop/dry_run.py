@@ -46,7 +46,7 @@ class DryRuns:
         self._known: dict[str, Failure | None] = {}
         self._one = threading.Lock()  # the loop's thread and a draft's may both have something to try
 
-    def check(self, files: Files, parent: Files, commit: str) -> None:
+    def check(self, files: Files, parent: Files, commit: str, stopped: Callable[[], bool] = lambda: False) -> None:
         """Raise ProposalError, one line with the place, where `files` fail and `parent` does not.
 
         Other constants alone are not tried, nor what is no Python script; `commit` has the lab's other files.
@@ -54,8 +54,8 @@ class DryRuns:
         if not self._due() or not changed_code(parent, files):
             return
         with self._one:
-            failure = self._failure(files, commit)
-            if failure is None or self._failure(parent, commit) is not None:
+            failure = self._failure(files, commit, stopped)
+            if failure is None or self._failure(parent, commit, stopped) is not None:
                 return
         place = f"{self._script}:{' > '.join(map(str, failure.lines))}".rstrip(":")
         raise ProposalError(
@@ -74,19 +74,22 @@ class DryRuns:
         wanted = config.dry_run == "always" or (config.score == "harness" and first_gpu() is not None)
         return wanted and self._script in config.editable
 
-    def _failure(self, files: Files, commit: str) -> Failure | None:
+    def _failure(self, files: Files, commit: str, stopped: Callable[[], bool]) -> Failure | None:
         key = edits.key(files)  # locked files, which it leaves out, stay as they are pinned
         if key not in self._known:
-            self._known[key] = self._try(files, commit)
+            failure = self._try(files, commit, stopped)
+            if stopped() or self._halted():
+                return None  # nothing is known
+            self._known[key] = failure
         return self._known[key]
 
-    def _try(self, files: Files, commit: str) -> Failure | None:
+    def _try(self, files: Files, commit: str, stopped: Callable[[], bool]) -> Failure | None:
         command = ("python", "-c", CHILD.read_text(), self._script, str(SECONDS))
         runner = LocalRunner()
         try:
             runner.start(self._jobs.dry(files, commit, command, LIMIT_SECONDS))
             while not (ended := runner.wait(1.0)):
-                if self._halted():
+                if stopped() or self._halted():
                     runner.stop()
         finally:
             runner.close()

@@ -53,11 +53,13 @@ class JobMaker:
         ours: bool = False,
         audit: bool = False,
     ) -> Job:
-        """The job of run `k`, its folder laid out. Raises LabError when something that is linked is missing.
+        """The job of run `k`, its folder laid out, anew where half of it is there. Raises LabError where what is linked
+        is missing.
 
         `ours` says that no model wrote any of its code: later runs may get its compiled kernels.
         """
         config, n = self._lab.config, experiment.n
+        self._remove(f"{n}.{k}", f"{n}.{k}.*")
         work = self._repository.export(experiment.commit, self._folder / f"{n}.{k}")
         shown = self._shown(work)
         log = self._lab.log_path(n, k)
@@ -89,12 +91,13 @@ class JobMaker:
 
     def clear_dry(self) -> None:
         """Removes what `dry` made, whole or not."""
-        for folder in self._folder.glob(f"{DRY}.0*"):
-            remove_tree(folder)
+        self._remove(f"{DRY}.0*")
 
     def clear(self, job: Job | None = None) -> None:
-        """Removes what a run left, or all runs, and what a sandbox put beside it."""
-        names = (f"{job.n}.{job.k}", f"{job.n}.{job.k}.*") if job else ("*",)
+        """Removes what a run left, or all runs, and what a sandbox put beside it; not a dry run, which may go on."""
+        self._remove(*((f"{job.n}.{job.k}", f"{job.n}.{job.k}.*") if job else ("[!-]*",)))
+
+    def _remove(self, *names: str) -> None:
         for folder in (found for name in names for found in self._folder.glob(name)):
             remove_tree(folder)
 

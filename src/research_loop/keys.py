@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 
 NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 SHORTEST = 8
 """A shorter value stands for none, and is a word."""
 WHOLE = 16
 """From this length on its beginning alone tells it: servers quote keys with their middle masked."""
+PLACE = re.compile(r"[/~.]|\w+://")
+"""How the path of a file with a key begins, or a server's address: many others begin alike."""
+MARKS = "\"',:;()[]{}"
+"""Around the values of a key that is JSON."""
 SHOWN = "[key]"
 
 
@@ -20,13 +25,25 @@ def known() -> list[str]:
 
 
 def hide(text: str) -> str:
-    """The text without them."""
+    """The text without them; of one that is several words, or lines, also without its longer words."""
     for value in known():
-        pattern = re.escape(value[:SHORTEST]) + r"\S*" if len(value) >= WHOLE else re.escape(value)
-        text = re.sub(pattern, SHOWN, text)
+        for pattern in _patterns(value):
+            text = re.sub(pattern, SHOWN, text)
     return text
 
 
-def holds(data: bytes) -> bool:
-    """Whether one of them is in it, as it is."""
-    return any(value.encode(errors="replace") in data for value in known())
+def _patterns(value: str) -> Iterator[str]:
+    words = value.split()
+    if len(words) > 1:
+        yield r"\s+".join(map(re.escape, words))
+    for word in (word.strip(MARKS) for word in words):
+        if len(word) >= WHOLE and not PLACE.match(word):
+            yield re.escape(word[:SHORTEST]) + r"\S*"
+        elif len(word) >= SHORTEST and re.search(r"\w", word):
+            yield rf"(?<!\w){re.escape(word)}(?!\w)"
+
+
+def holds(data: bytes, before: bytes = b"") -> bool:
+    """Whether one of them is in it, as it is, that was not there `before`."""
+    values = [value.encode(errors="replace") for value in known()]
+    return any(value in data and value not in before for value in values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,7 @@ class Limits:
 
 
 def run_loop(session: Session, proposer: Proposer, limits: Limits, desk: Desk | None = None) -> str:
-    """Loops; the reason why it ended: "done", "stopped", "nothing left to propose" or "the money is spent".
+    """Loops; the reason why it ended: "done", "stopped", "nothing left to propose", or what is left of the money.
 
     `desk` has drafts; where none is ready, `proposer` stands in. Experiments that a former session left open are
     finished first and count. Raises LabError when the baseline gets no score.
@@ -33,22 +34,26 @@ def run_loop(session: Session, proposer: Proposer, limits: Limits, desk: Desk | 
         return "stopped"
     desk = desk or Desk(session, [])
     decided, ended, planned_after = 0, "", -1
-    while True:
+
+    def wanted() -> bool:
+        """Whether another experiment is to be begun."""
         late = until is not None and time.monotonic() >= until
-        ended = ended or ("the money is spent" if desk.broke else "")
-        wanted = not (session.stopping or late or ended) and _wanted(session, limits, decided)
-        desk.tend(wanted)
-        while wanted and session.room and not desk.expecting(_last(session, limits, decided)):
+        return not (session.stopping or late or ended) and _more(session, limits, decided) > 0
+
+    while True:
+        ended = ended or desk.broke
+        desk.tend(wanted())
+        while wanted() and session.room and not desk.expecting(_more(session, limits, decided) == 1):
             if not _propose(session, proposer, desk):
+                desk.left_alone()
                 ended = "" if desk.hopeful else "nothing left to propose"
                 break
-            wanted = _wanted(session, limits, decided)
-            desk.tend(wanted)
+            desk.tend(wanted())
         if session.stopping and not session.runner.running:
             return "stopped"
         if session.history.open:
             decided += len(session.pump(timeout=1.0))
-        elif wanted and not ended:
+        elif wanted():
             desk.wait()
         else:
             return ended or "done"
@@ -67,7 +72,7 @@ def _propose(session: Session, proposer: Proposer, desk: Desk) -> bool:
         if proposal is None:
             return False
         try:
-            _submit(session, proposal, desk)
+            session.submit(proposal)
             return True
         except ProposalError as error:
             if proposal.draft is not None:
@@ -77,16 +82,6 @@ def _propose(session: Session, proposer: Proposer, desk: Desk) -> bool:
             else:
                 session.note(f"{proposal.proposer}: {error}")
     return True
-
-
-def _submit(session: Session, proposal: Proposal, desk: Desk) -> None:
-    """Where that fails for want of room, which an agent at work may have taken, once more without it."""
-    try:
-        session.submit(proposal)
-    except LabError:
-        if not desk.give_way():
-            raise
-        session.submit(proposal)
 
 
 def _tell_plan(session: Session, proposer: Proposer, desk: Desk) -> None:
@@ -105,13 +100,9 @@ def _as_if_discarded(history: History) -> History:
     )
 
 
-def _wanted(session: Session, limits: Limits, decided: int) -> bool:
-    return limits.experiments is None or decided + len(session.history.open) < limits.experiments
-
-
-def _last(session: Session, limits: Limits, decided: int) -> bool:
-    """Whether there is one experiment left to begin."""
-    return limits.experiments is not None and decided + len(session.history.open) + 1 == limits.experiments
+def _more(session: Session, limits: Limits, decided: int) -> float:
+    """How many experiments are left to begin."""
+    return math.inf if limits.experiments is None else limits.experiments - decided - len(session.history.open)
 
 
 def ensure_baseline(session: Session) -> Experiment | None:

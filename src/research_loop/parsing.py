@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import threading
+import warnings
 from typing import Any
 
 LOCK = threading.RLock()
@@ -15,6 +16,7 @@ LOCK = threading.RLock()
 
 
 def parse(source: str | bytes, mode: str = "exec") -> Any:
-    """ast.parse; raises as it does."""
-    with LOCK:
+    """ast.parse; raises as it does, and warns of nothing."""
+    with LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         return ast.parse(source, mode=mode)

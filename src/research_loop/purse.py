@@ -27,11 +27,12 @@ class Purse:
     def left(self) -> float | None:
         return None if self._usd is None else self._usd - self._spent
 
-    def pay(self, name: str, draft: Draft) -> None:
+    def pay(self, name: str, draft: Draft, *, whole: bool = True) -> None:
+        """`whole`: nobody called it off, and its time did not end; else that it says no cost means nothing."""
         usd, dearest = draft.usage.usd, self._dearest.get(name, 0.0)
         self._spent += dearest if usd is None else usd
         self._dearest[name] = max(dearest, usd or 0.0)
-        if usd is None and not dearest:
+        if usd is None and not dearest and whole:
             self._silent[name] += SILENT if _answered(draft) else 1
         elif usd:
             self._silent[name] = 0
@@ -45,10 +46,14 @@ class Purse:
         left = self.left
         return left is None or (not self.silent(name) and left > HEADROOM * self._dearest.get(name, 0.0))
 
-    def broke(self, names: Iterable[str]) -> bool:
-        """Whether the sum is spent: none of them can be paid for, and that is not for their silence alone."""
-        asked = [name for name in names if not self.silent(name)]
-        return bool(asked) and not any(map(self.affords, asked))
+    def broke(self, names: Iterable[str]) -> str:
+        """Why none of them can be paid for, "" where one can, or where that is for their silence alone."""
+        asked, left = [name for name in names if not self.silent(name)], self.left
+        if not asked or left is None or any(map(self.affords, asked)):
+            return ""
+        cheapest = min(self._dearest.get(name, 0.0) for name in asked)
+        needed = f"a draft that took up to ${cheapest:.2f} needs ${HEADROOM * cheapest:.2f}"
+        return f"--cost has ${left:.2f} left, where {needed}" if left > 0 else "the money is spent"
 
 
 def _answered(draft: Draft) -> bool:

@@ -19,9 +19,9 @@ from typing import Self, TypeVar
 from research_loop import edits
 from research_loop.admission import Admission
 from research_loop.branch import Branch
-from research_loop.drafts import Asked
+from research_loop.drafts import GIVEN_UP, Asked
 from research_loop.dry_run import DryRuns
-from research_loop.errors import LabError, LedgerError
+from research_loop.errors import GitError, LabError, LedgerError
 from research_loop.gpus import vram_mb
 from research_loop.jobs import JobMaker
 from research_loop.judging import Judge
@@ -79,6 +79,7 @@ class Session:
         self.stopping = False  # start nothing more
         self.halted = False  # and end what runs
         self.closing = False  # nobody waits for dry runs any more
+        self.make_room: Callable[[], bool] = lambda: False  # ends who may have filled the disk; whether there was one
         self._stop_said = False
         self._queue: deque[int] = deque()
         lab.state.mkdir(exist_ok=True)
@@ -188,8 +189,8 @@ class Session:
         """Checks a proposal, commits its code, records it and queues its first run. `again` allows a known code."""
         self.check_pins()
         files = self.admission.admit(proposal, again=again)
-        self._reserve.check_space()
-        key, commit = edits.key(files), self._commit(proposal, files)
+        self._with_room(self._reserve.check_space)
+        key, commit = edits.key(files), self._with_room(lambda: self._commit(proposal, files))
         what, why, risk = (" ".join(plain(text).split()) for text in (proposal.what, proposal.why, proposal.risk))
         new = Experiment(-1, what or "(no words)", why, risk, proposal.proposer, proposal.parent, commit, key, now())
         experiment = self._recorded(lambda: self.ledger.propose(replace(new, draft=proposal.draft)))
@@ -235,8 +236,8 @@ class Session:
             pin(self.ledger, self.lab, experiment)
         rivals = self._rival(self.history.champion), self._rival(self.history.baseline)
         seed = self._seed_of(experiment)
-        ours = self.history.ours(experiment.proposer, experiment.parent)
-        job = self.jobs.make(experiment, len(experiment.runs), seed, *rivals, ours=ours)
+        ours, k = self.history.ours(experiment.proposer, experiment.parent), len(experiment.runs)
+        job = self._with_room(lambda: self.jobs.make(experiment, k, seed, *rivals, ours=ours))
         started = self.runner.start(self._judge.against(job, experiment))
         run = Run(n, job.k, seed, now(), started.keeper_pid, started.keeper_create_time)
         self._recorded(lambda: self.ledger.start_run(run))
@@ -316,6 +317,7 @@ class Session:
         """Brings everything in line with the ledger, however the last session ended."""
         self._end_lost_runs()
         self.jobs.clear()
+        self.jobs.clear_dry()
         self.branch.recover(self.history.experiments)
         self.watchers.opened(self.history)
         self.branch.warn_of_uncommitted_work()
@@ -353,8 +355,21 @@ class Session:
         return self._recorded(lambda: self.ledger.begin_draft(proposer, parent, started_at))
 
     def record_draft(self, asked: Asked) -> Asked:
-        """Writes down what was asked of a model or an agent, and what came; it gets its number."""
+        """Writes down what came of what a model or an agent was asked for."""
         return self._recorded(lambda: self.ledger.record_draft(asked))
+
+    def give_up_draft(self, number: int, why: str) -> None:
+        """Writes down why a draft's proposal is not run, so that no later start takes it up."""
+        self._recorded(lambda: self.ledger.note_once(f"{GIVEN_UP}{number}", lambda: why))
+
+    def _with_room(self, step: Callable[[], Appended]) -> Appended:
+        """Where a step fails for want of room, perhaps, once more without who may have taken that."""
+        try:
+            return step()
+        except (GitError, LabError, OSError):
+            if not self.make_room():
+                raise
+            return step()
 
     def _recorded(self, append: Callable[[], Appended]) -> Appended:
         """Appends to the ledger; on a full disk once more, after giving up the reserve and the ended runs' folders."""
@@ -364,6 +379,7 @@ class Session:
             if not error.full:
                 raise
             self._reserve.give_up()
+            self.make_room()
             if self.runner.running == 0:
                 self.jobs.clear()
             return append()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import signal
 import sys
@@ -15,6 +16,7 @@ from research_loop.errors import ConfigError, LabError
 from research_loop.plain import plain
 
 if TYPE_CHECKING:
+    from research_loop.config import LabConfig
     from research_loop.data.preparation import CountModels
     from research_loop.desk import Desk
     from research_loop.lab import Lab, Wish
@@ -124,13 +126,15 @@ def session_of(lab: Lab, view: Any, unsafe: bool = False) -> Session:
     return Session(lab, runners.load(lab.config.runner)(), [*files, view], unsafe=unsafe)
 
 
-def editors_of(lab: Lab, names: list[str], usd: float | None) -> tuple[Proposer, Callable[[Session], Desk]]:
+def editors_of(config: LabConfig, names: list[str], usd: float | None) -> tuple[Proposer, Callable[[Session], Desk]]:
     """Who proposes at once, and the desk of those who draft; lab.toml's proposers where none are named."""
     from research_loop import proposers
     from research_loop.desk import Desk
 
-    saved = lab.config.proposer
-    found, drafters, shared = proposers.choose(names or ([saved] if isinstance(saved, str) else saved), lab.config.seed)
+    saved = config.proposer
+    found, drafters, shared = proposers.choose(names or ([saved] if isinstance(saved, str) else saved), config.seed)
+    if usd is not None and not math.isfinite(usd):
+        raise ConfigError(f"--cost {usd:g}: is no sum: write one in USD, or leave it out")
     if usd is not None and not drafters:
         raise ConfigError(f"--cost {usd:g}: {found.name} costs nothing: leave it out, or name a --proposer that does")
     return found, lambda session: Desk(session, drafters, usd=usd, shared=found.name if shared else "")

@@ -28,7 +28,9 @@ from research_loop.proposers.workspace import Workspace
 from research_loop.records import Usage
 from research_loop.runners.tree import Tail
 
-_NAMES_A_PATH = re.compile(r"(path|paths|file|files|filename|directory|folder|cwd)$", re.IGNORECASE)
+_NAMES_A_PATH = re.compile(
+    r"(?:^|_)(?i:(?:file_?)?paths?|files?|file_?name|directory|folder|cwd)$|(?:Paths?|Files?|Name|Directory|Folder)$"
+)
 _NEVER = {"execute", "delete", "move", "fetch"}
 
 
@@ -118,7 +120,8 @@ class Desk:
         paths = list(dict.fromkeys(_paths(call)))
         kind = as_text(call.get("kind"))
         command = _command(call.get("rawInput"))
-        granted = bool(paths) and not command and kind not in _NEVER and all(map(self._is_editable, paths))
+        harmless = not command or (kind == "edit" and command.isidentifier())  # such as "str_replace"
+        granted = bool(paths) and harmless and kind not in _NEVER and all(map(self._is_editable, paths))
         options = {
             as_text(o.get("kind")): as_text(o.get("optionId")) for o in map(as_mapping, as_list(asked.get("options")))
         }

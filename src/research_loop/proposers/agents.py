@@ -66,7 +66,7 @@ class Agent(ABC):
 
     def draft(self, request: Request) -> Draft:
         if request.stopped.is_set():
-            return Draft(None, "stopped")
+            return Draft(None, "stopped", UNSPENT)
         with ExitStack() as opened:
             try:
                 space = opened.enter_context(workspace(request.checkout))

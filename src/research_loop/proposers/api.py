@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 
 import httpx
 
+from research_loop import keys
 from research_loop.brief import CHARACTERS_A_TOKEN
 from research_loop.errors import ConfigError, ProposalError
 from research_loop.plain import plain
@@ -73,7 +74,6 @@ _LONG: Final = re.compile(r"context.{0,8}(length|size|window|limit)|prompt is to
 _LIMITED: Final = re.compile(rf"max_(\w+_)?tokens|{_LONG.pattern}", re.IGNORECASE)
 _LONGEST_WORDS: Final = 300
 _LONGEST_SAID: Final = 20_000
-_SHORTEST_SECRET, _SHORTEST_REAL = 8, 16
 
 
 class ApiDrafter:
@@ -99,7 +99,7 @@ class ApiDrafter:
             until = time.monotonic() + request.seconds
             line = Line(self.url, self.wire.headers(self.key.text), until, request.stopped)
         except (OSError, ValueError, ImportError) as error:
-            fact = self.key.hide(f"proxy or certificates of the environment cannot be used ({error})")
+            fact = _line(f"proxy or certificates of the environment cannot be used ({error})")
             return Draft(None, f"{self.name}: {fact}: {_MEND_PROXY}", _FREE)
         with line:
             return _Conversation(self, request, line).hold()
@@ -124,19 +124,12 @@ class _Secret:
         self.text = text
 
     def __repr__(self) -> str:
-        return "[key]"
+        return keys.SHOWN
 
-    def hide(self, text: str) -> str:
-        """The text as one line without the key: servers quote it, whole or with its middle masked.
 
-        Of a short one only the whole word; a shorter one, such as "none" for a local server, is no secret.
-        """
-        text = " ".join(plain(text).split())
-        if len(self.text) < _SHORTEST_SECRET:
-            return text
-        real = len(self.text) >= _SHORTEST_REAL
-        pattern = re.escape(self.text[:8]) + r"\S*" if real else rf"(?<!\w){re.escape(self.text)}(?!\w)"
-        return re.sub(pattern, "[key]", text)
+def _line(text: str) -> str:
+    """As one line without the key, which servers quote."""
+    return " ".join(keys.hide(plain(text)).split())
 
 
 def _base(wire: Wire) -> str:
@@ -185,10 +178,10 @@ class _Conversation:
             return Draft(self._proposal(), usage=self.usage())
         except StoppedError:
             before = f"; before that: {self.fact}" if self.fact else ""
-            return Draft(None, self.drafter.key.hide(f"{self.drafter.name}: stopped{before}"), self.usage())
+            return Draft(None, _line(f"{self.drafter.name}: stopped{before}"), self.usage())
         except _NothingError as nothing:
             place = f"{self.drafter.name} at {httpx.URL(self.drafter.url).netloc.decode()}"
-            return Draft(None, self.drafter.key.hide(f"{place}: {nothing}"), self.usage())
+            return Draft(None, _line(f"{place}: {nothing}"), self.usage())
 
     def usage(self) -> Usage:
         """The sum, in which an unknown cost counts as the dearest known; reported only where the cost of all was."""
@@ -243,13 +236,13 @@ class _Conversation:
         self.talk.append(_message("assistant", _said(answer)))
         checkout = self.request.checkout
         proposal = answers.proposal(_arguments(answer), checkout, self.drafter.name)
-        self.request.check(proposal.files)
-        return self._kept_quiet(proposal)
-
-    def _kept_quiet(self, proposal: Proposal) -> Proposal:
-        """What a server may have slipped into the words that the ledger keeps."""
-        hide = self.drafter.key.hide
-        words = (hide(proposal.what), hide(proposal.why), hide(proposal.risk))
+        try:
+            self.request.check(proposal.files)
+        except ProposalError:
+            raise
+        except Exception as error:  # whatever it is, the answers are paid for
+            raise _NothingError(f"its edit could not be checked ({type(error).__name__}: {error})") from error
+        words = _line(proposal.what), _line(proposal.why), _line(proposal.risk)
         return Proposal(proposal.files, *words, proposal.proposer, proposal.parent)
 
     def _answer(self) -> Answer:
@@ -337,7 +330,7 @@ class _Conversation:
         error = data.get("error") or data.get("detail") or data.get("message")
         words = error.get("message") if isinstance(error, dict) else error
         text = words if isinstance(words, str) else reply.body[: 4 * _LONGEST_WORDS].decode(errors="replace")
-        return self.drafter.key.hide(text)[:_LONGEST_WORDS]
+        return _line(text)[:_LONGEST_WORDS]
 
     def _quoted(self, reply: Reply) -> str:
         words = self._words(reply)

@@ -231,7 +231,7 @@ class Line:
     def __exit__(self, *error: object) -> None:
         self._loop.run_until_complete(self._client.aclose())
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()  # does not wait for a name that is still being looked up, as asyncio.run would
+        self._loop.close()  # waits for no name that is still being looked up; Python does, where it ends meanwhile
 
     def left(self) -> float:
         """Seconds."""
