@@ -1,12 +1,14 @@
 """Four policies on a real CPU lab for the same wall clock: audited scores of their champions against time.
 
     ./uv run python benchmarks/race.py FOLDER [--minutes 20] [--seeds 0 1 2 3 4] [--budget 4] [--audits 3]
-                                                 [--policies ours "upstream's rule"] [--runs 60]
+                                                 [--policies ours "upstream's rule"] [--runs 60] [--eval-tokens 32768]
 
 Each policy and seed has a lab of its own below FOLDER, with the same data; runs go one after the other, policies in
 turn, so that a machine that slows down slows them all. Called again it goes on: labs that had their minutes are done.
 At every quarter of the time the champion of that moment is audited: trained anew with fresh seeds and scored on text
 that nothing else was scored on. Prints a table of means over seeds.
+
+With --eval-tokens fewer validation tokens are scored: on one core the exam is most of a short run.
 
 With --runs the clock that train.py sees is a count of its work, and every policy gets so many runs in place of minutes:
 what else this machine does then changes no score, as long as it does not make a run miss its limits of real time.
@@ -167,12 +169,15 @@ POLICIES: dict[str, tuple[Callable[[int], Proposer], str]] = {
 # --------------------------------------------------------------------------------------------------------------- labs
 
 
-def make_first(folder: Path, budget: int, by_work: bool) -> Lab:
+def make_first(folder: Path, budget: int, by_work: bool, eval_tokens: int | None) -> Lab:
     """The lab that all others are copies of, its data prepared."""
     if not (folder / CONFIG).exists():
         make_gpt_lab(folder, Wish(profile="cpu", budget_seconds=budget))
         source = (folder / "train.py").read_text()
         (folder / "train.py").write_text(source.replace(CLOCK, WORK) if by_work else source)
+        if eval_tokens is not None:
+            prepare = (folder / "prepare.py").read_text()
+            (folder / "prepare.py").write_text(edits.replace(prepare, {"EVAL_TOKENS": eval_tokens}))
     assert (WORK if by_work else CLOCK) in (folder / "train.py").read_text(), "made for the other clock"
     lab = open_lab(folder)
     prepare_lab(lab, say=print)
@@ -269,13 +274,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--budget", type=int, default=4)
+    parser.add_argument("--eval-tokens", type=int)
     parser.add_argument("--audits", type=int, default=3)
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     arguments = parser.parse_args()
     began = time.monotonic()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     length = Length(arguments.minutes, arguments.runs)
-    first = make_first(arguments.folder / "first", arguments.budget, by_work=arguments.runs is not None)
+    by_work = arguments.runs is not None
+    first = make_first(arguments.folder / "first", arguments.budget, by_work, arguments.eval_tokens)
     race(first, arguments.folder, length, arguments.seeds, arguments.policies)
     unit = "min" if arguments.runs is None else "runs"
     print("| policy | " + " | ".join(f"{length.whole * q / QUARTERS:g} {unit}" for q in range(1, QUARTERS + 1)), end="")
