@@ -21,6 +21,7 @@ LAYERS = [
         "plugins",
         "channel",
         "challenge",
+        "levels",
         "brief",
         "kernels",
         "skill",

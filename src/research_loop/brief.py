@@ -12,6 +12,7 @@ from typing import Any
 
 from research_loop import noise
 from research_loop.config import LabConfig
+from research_loop.levels import levels
 from research_loop.plain import plain
 from research_loop.records import Experiment, History
 
@@ -50,9 +51,10 @@ def _standing(history: History, config: LabConfig) -> Iterator[str]:
     if baseline is None or champion is None or baseline.score is None or champion.score is None:
         yield "No baseline yet: the first run of the code as it is."
         return
-    gain = champion.score.value - baseline.score.value
+    known = levels(history)
+    gain = f" ({known[champion.n] - known[baseline.n]:+.6f})" if {champion.n, baseline.n} <= known.keys() else ""
     yield f"Baseline (experiment {baseline.n}): {config.metric} {baseline.score.value:.6f}."
-    yield f"Champion, the code to edit (experiment {champion.n}): {champion.score.value:.6f} ({gain:+.6f})."
+    yield f"Champion, the code to edit (experiment {champion.n}): {champion.score.value:.6f}{gain}."
     sigma = noise.measure_sigma(history.experiments, config.budget_seconds)
     if sigma is not None and config.noise == "measured":
         yield f"Runs of one code differ by {sigma.value:.6f} (standard deviation): smaller differences say nothing."
@@ -110,7 +112,7 @@ def _wanted(ideas: str) -> Section:
 
 def _gains(history: History, config: LabConfig) -> Iterator[tuple[int, float]]:
     """By number: how much better than its parent each scored; below zero where it is worse."""
-    means = {e.n: e.score.value for e in history.experiments if e.score}
+    means = levels(history)
     sign = 1 if config.direction == "higher" else -1
     for experiment in history.experiments:
         if experiment.n in means and experiment.parent in means:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from research_loop.audit import claim
 from research_loop.config import LabConfig
+from research_loop.levels import levels
 from research_loop.proposers.search import changes
 from research_loop.records import Audit, Experiment, History
 from research_loop.views.text import noise_line, tally
@@ -41,20 +42,19 @@ def parts(history: History, higher: bool) -> list[Part]:
     sign = -1.0 if higher else 1.0
     line = [e for e in history.line(champion.n if champion else None) if e.parent is not None]
     known = {e.n: e for e in history.experiments}
-    found = []
+    found, means = [], levels(history)
+
+    def gap(worse: Experiment, better: Experiment) -> float | None:
+        both = worse.n in means and better.n in means
+        return sign * (means[worse.n] - means[better.n]) if both else None
+
     for experiment in reversed(line):
-        gain = _gap(known[experiment.parent or 0], experiment, sign)
+        gain = gap(known[experiment.parent or 0], experiment)
         without = [e for e in history.experiments if _leaves_out(e, experiment, history)]
         newest = without[-1] if without else None
-        cost = _gap(newest, known[newest.parent or 0], sign) if newest else None
+        cost = gap(newest, known[newest.parent or 0]) if newest else None
         found.append(Part(experiment, gain, cost, newest))
     return sorted(found, key=lambda part: (part.worth is None, -(part.worth or 0.0)))
-
-
-def _gap(worse: Experiment, better: Experiment, sign: float) -> float | None:
-    if worse.score is None or better.score is None:
-        return None
-    return sign * (worse.score.value - better.score.value)
 
 
 def _leaves_out(one: Experiment, kept: Experiment, history: History) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from research_loop import noise
 from research_loop.config import LabConfig
 from research_loop.drafts import NOTHING_SPENT, Asked, Spent
+from research_loop.levels import levels
 from research_loop.plain import plain_lines
 from research_loop.records import Experiment, History, Point
 from research_loop.views.accounting import account
@@ -41,9 +42,12 @@ def best(history: History, metric: str) -> str:
     text = f"best {metric} {champion.score.value:.6f} (experiment {champion.n}"
     if baseline is None or baseline.score is None or baseline is champion:
         return text + ")"
-    gain = champion.score.value - baseline.score.value
-    share = f", {100 * gain / abs(baseline.score.value):+.2f} %" if baseline.score.value else ""
-    elsewhere = "" if champion.machine == baseline.machine else ", which ran on another machine"
+    known = levels(history)
+    if not {champion.n, baseline.n} <= known.keys():
+        return f"{text}; the baseline ran on a machine that nothing compares with this one)"
+    gain = known[champion.n] - known[baseline.n]
+    share = f", {100 * gain / abs(known[baseline.n]):+.2f} %" if known[baseline.n] else ""
+    elsewhere = "" if champion.machine == baseline.machine else ", allowing for the machine that it ran on"
     return f"{text}, {gain:+.6f}{share} from the baseline{elsewhere})"
 
 

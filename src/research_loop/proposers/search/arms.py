@@ -11,6 +11,7 @@ import random
 import statistics
 from collections.abc import Mapping
 
+from research_loop.levels import levels
 from research_loop.records import Experiment, History
 
 FADING = 0.97
@@ -50,7 +51,7 @@ def order(
 def rates(history: History, available: list[str], family: str, least_runs: float = 0.0) -> dict[str, float]:
     """Thousandths of the score that an arm gains a run: what was measured, and the prior for what was not."""
     gains, runs = dict.fromkeys(available, 0.0), dict.fromkeys(available, 0.0)
-    known = {e.n: e for e in history.experiments}
+    known = levels(history)
     usual = statistics.median([_seconds(e) for e in history.experiments] or [1.0]) or 1.0
     weight = 1.0
     for experiment in reversed(history.experiments):
@@ -62,12 +63,12 @@ def rates(history: History, available: list[str], family: str, least_runs: float
     return {arm: (PRIORS.get(arm, 0.5) * WORTH_RUNS + gains[arm]) / (WORTH_RUNS + runs[arm]) for arm in available}
 
 
-def _gain(experiment: Experiment, known: Mapping[int, Experiment]) -> float:
-    """Of a keep over its parent, in thousandths of the parent's score; 0 for all else."""
-    parent = known.get(experiment.parent) if experiment.parent is not None else None
-    if not experiment.kept or parent is None or parent.score is None or experiment.score is None:
+def _gain(experiment: Experiment, known: Mapping[int, float]) -> float:
+    """Of a keep over its parent, in thousandths of the parent's score; 0 for all else. `known`: comparable scores."""
+    before, after = None if experiment.parent is None else known.get(experiment.parent), known.get(experiment.n)
+    if not experiment.kept or before is None or after is None:
         return 0.0
-    share = abs(experiment.score.value - parent.score.value) / max(abs(parent.score.value), 1e-12)
+    share = abs(after - before) / max(abs(before), 1e-12)
     return min(1000 * share, MOST_GAIN)
 
 

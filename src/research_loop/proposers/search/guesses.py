@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from research_loop import noise
 from research_loop.edits import Value
+from research_loop.levels import levels
 from research_loop.proposers.search import changes, model, rules, space
 from research_loop.proposers.search.model import LEAST_FOR_PARZEN, LEAST_FOR_PROCESS, Hunch
 from research_loop.proposers.search.moves import Idea
@@ -45,14 +46,14 @@ class Family:
     @classmethod
     def of(cls, history: History, parent: int, values: Mapping[str, Value], tokens: int | None) -> Family:
         """`values` are the constants of experiment `parent`, the champion; the box is around the leader's."""
-        constants, sigma = space.family(history, parent, values), deviation(history)
+        constants, sigma, means = space.family(history, parent, values), deviation(history), levels(history)
         sign = -1.0 if history.higher else 1.0
         around_champion = space.axes_around(values)
-        best = model.leader(space.points(history, constants, around_champion, sign), sigma)
+        best = model.leader(space.points(history, constants, means, around_champion, sign), sigma)
         centre = constants[best.experiment.n] if best else values
         since = sum(e.n > parent and e.verdict is not None for e in history.experiments)
         axes = space.axes_around(centre, WIDER if since >= PLATEAU else 1.0)
-        found = space.points(history, constants, axes, sign)
+        found = space.points(history, constants, means, axes, sign)
         leading = next((p for p in found if best and p.experiment.n == best.experiment.n), None)
         taken = list(_taken(history, constants))
         return cls(history, parent, values, tokens, constants, axes, found, leading, sigma, sign, taken)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from research_loop.edits import Value
+from research_loop.levels import levels
 from research_loop.proposers.search import changes
 from research_loop.proposers.search.dials import Dial, dials, directions
 from research_loop.proposers.search.rules import FOLLOWERS
@@ -45,7 +46,8 @@ class Lessons:
     """Turns not to be made from here: crashed from this champion, or out of memory since memory was last freed."""
     out_of_memory: bool = False
     """Whether any change made to this champion ran out of memory."""
-    by_number: dict[int, Experiment] = field(default_factory=dict)
+    known: dict[int, float] = field(default_factory=dict)
+    """Comparable scores by number."""
 
     def allows(self, turns: frozenset[Turn], known: Mapping[str, Dial]) -> bool:
         """Whether no crash so far speaks against these turns."""
@@ -55,20 +57,18 @@ class Lessons:
 
     def difference(self, experiment: Experiment) -> str:
         """`-0.0119 in experiment 7` (score less its parent's), or the reason where there is no score."""
-        parent = self.by_number.get(experiment.parent) if experiment.parent is not None else None
-        before, after = parent and parent.score, experiment.score
-        if before and after:
-            return f"{after.value - before.value:+.4f} in experiment {experiment.n}"
+        before = self.known.get(experiment.parent) if experiment.parent is not None else None
+        if before is not None and experiment.n in self.known:
+            return f"{self.known[experiment.n] - before:+.4f} in experiment {experiment.n}"
         reason = experiment.verdict.reason if experiment.verdict else "open"
         return f"{reason} in experiment {experiment.n}"
 
 
 def learn(history: History, parent: int) -> Lessons:
     """Lessons of a history for the champion `parent`."""
-    lessons = Lessons(parent)
+    lessons = Lessons(parent, known=levels(history))
     for experiment in history.experiments:
         lessons.keys.add(experiment.key)
-        lessons.by_number[experiment.n] = experiment
         turned = changes.read(experiment.what)
         if turned:
             _learn_one(lessons, experiment, turned)

@@ -119,16 +119,23 @@ def family(history: History, parent: int, values: Mapping[str, Value]) -> dict[i
     return found
 
 
-def points(history: History, known: Mapping[int, Mapping[str, Value]], axes: list[Axis], sign: float) -> list[Point]:
-    """The family's experiments in the box; `sign` is -1 where higher is better."""
+def points(
+    history: History,
+    known: Mapping[int, Mapping[str, Value]],
+    means: Mapping[int, float],
+    axes: list[Axis],
+    sign: float,
+) -> list[Point]:
+    """The family's experiments in the box, those left out whose score compares with no other; `means` are the others',
+    `sign` is -1 where higher is better."""
     found = []
     for experiment in history.experiments:
-        if experiment.n not in known:
+        if experiment.n not in known or (experiment.n not in means and experiment.scored):
             continue
         places = [axis.encode(_value(known[experiment.n], axis.dial)) for axis in axes]
         if all(place is not None for place in places):
             kept = tuple(place for place in places if place is not None)
-            score = _score(experiment)
+            score = means.get(experiment.n) if _counts(experiment) else None
             found.append(Point(kept, experiment, None if score is None else sign * score, len(experiment.scores)))
     return found
 
@@ -141,12 +148,12 @@ def moved(axes: list[Axis], places: tuple[float, ...], values: Mapping[str, Valu
     return {name: value for name, value in new.items() if value != values[name]}
 
 
-def _score(experiment: Experiment) -> float | None:
-    """What counts for a model: not of runs that were not believed, took too long, or crashed."""
+def _counts(experiment: Experiment) -> bool:
+    """Whether a model learns from its score: not from runs that were not believed, took too long, or crashed."""
     verdict, last = experiment.verdict, experiment.last
-    if verdict is None or last is None or last.outcome in CODE_FAILED or verdict.reason in ("overtime", "unverified"):
-        return None
-    return experiment.score.value if experiment.score else None
+    if verdict is None or last is None:
+        return False
+    return last.outcome not in CODE_FAILED and verdict.reason not in ("overtime", "unverified")
 
 
 def _value(values: Mapping[str, Value], dial: Dial) -> Value:
