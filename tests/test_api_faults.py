@@ -331,13 +331,13 @@ def test_a_key_that_a_server_repeats_whole_or_masked_is_hidden(drafted: Drafted,
     assert "[key]" in draft.detail and KEY not in draft.detail
 
 
-def test_answers_whose_check_failed_for_another_reason_are_paid_for(drafted: Drafted) -> None:
+def test_answers_whose_check_failed_for_another_reason_are_kept_and_checked_before_their_run(drafted: Drafted) -> None:
     def check(files: Files) -> None:
         raise OSError(28, "No space left on device")
 
     paid = {"prompt_tokens": 1000, "completion_tokens": 50, "cost": 0.5}
     draft, _ = drafted("openai", arguments(json.dumps(GOOD), usage=paid), check=check)
-    assert draft.proposal is None and draft.usage.usd == 0.5
+    assert draft.proposal is not None and draft.usage.usd == 0.5
     assert "its edit could not be checked (OSError: [Errno 28] No space left on device)" in draft.detail
 
 

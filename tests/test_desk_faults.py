@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import threading
 import time
@@ -87,10 +88,11 @@ def test_a_draft_that_a_full_disk_kept_from_being_carried_over_waits(
     assert [e.draft for e in tried(lab) if e.draft] == [number]
 
 
-def test_two_drafts_for_an_older_champion_are_both_carried_over(lab: Lab) -> None:
+def test_two_drafts_for_an_older_champion_are_both_carried_over(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk_module, "MOMENT", 0.0)  # so that the first is still being checked when one is taken again
     with Session(lab, LocalRunner()) as session:
         numbers = overtaken(session, 0.001, 0.002)
-    loop(lab, [], 4)
+    assert loop(lab, [], 9, Mute())[0] == "nothing left to propose"
     assert [e.draft for e in tried(lab) if e.draft] == numbers
 
 
@@ -152,17 +154,32 @@ def test_who_was_stopped_is_not_taken_for_one_that_never_says_a_cost(lab: Lab) -
     assert len(pen.requests) > 1 and not any("asked no more" in note for note in notes)
 
 
+@pytest.mark.timeout(60)
+def test_who_cannot_be_asked_any_more_leaves_its_turn_to_the_others(lab: Lab) -> None:
+    class Blind(Pen):
+        """Proposes what is there, and says no cost."""
+
+        def draft(self, request: Request) -> Draft:
+            return Draft(Proposal(request.checkout.files, "nothing new"), usage=UNKNOWN)
+
+    writers: list[Pen] = [Blind([]), Blind([]), Pen(depths(20))]
+    for number, pen in enumerate(writers):
+        pen.name = f"pen {number}"
+    assert loop(lab, writers, 6, Mute(), usd=50.0)[0] == "done"
+    assert {e.proposer for e in tried(lab)} == {"pen 2"}
+
+
 def test_nothing_is_begun_after_a_stop_in_the_middle_of_a_proposal(lab: Lab) -> None:
     class Interrupted(SearchProposer):
         def propose(self, checkout, history):  # type: ignore[no-untyped-def]
-            session.stopping = True
+            session.stopping, desk._records["pen"].until = True, 0.0
             return super().propose(checkout, history)
 
     late = Pen(depths(20), seconds=5.0)
     with Session(lab, LocalRunner()) as session:
         ensure_baseline(session)
         with Desk(session, [late]) as desk:
-            desk._records["pen"].until = time.monotonic() + 0.5  # so that the search is asked first
+            desk._records["pen"].until = math.inf  # so that the search is asked first
             assert run_loop(session, Interrupted(), Limits(5), desk) == "stopped"
     assert late.requests == []
 
@@ -201,10 +218,12 @@ def test_an_agent_that_fills_the_disk_is_ended_and_not_the_loop(tmp_path: Path, 
 
         def draft(self, request: Request) -> Draft:
             self.requests.append(request)
-            while len(self.requests) == 1 and not request.stopped.is_set():
+            goes_on = 1.0  # for so long after the stop
+            while len(self.requests) == 1 and goes_on > 0:
                 if session.runner.running if moment == "run" else session._queue:
                     disks.fill(disk / "ballast")
                 time.sleep(0.001)
+                goes_on -= 0.001 * request.stopped.is_set()
             (disk / "ballast").unlink(missing_ok=True)
             return Draft(None, "stopped", Usage(0, 0, 0.0, "estimated"))
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,13 +47,13 @@ def dry_runs(session: Session) -> DryRuns:
     return DryRuns(session.lab, session.jobs, lambda: session.halted)
 
 
-def check(session: Session, dry_runs: DryRuns, old: str, new: str, source: Path = OURS) -> None:
+def check(session: Session, dry_runs: DryRuns, old: str, new: str, source: Path = OURS, **more: Any) -> None:
     """Replaces `old` once in `source`, as a proposal would."""
     text = source.read_text().replace("\nDEPTH = 8", "\nDEPTH = 2")  # two layers tell as much as eight, in less time
     assert text.count(old) == 1
     parent = {"train.py": text.encode()}
     commit = session.repository.commit(session.repository.head(), {**session.lab.read(["prepare.py"]), **parent}, "x")
-    dry_runs.check({"train.py": text.replace(old, new).encode()}, parent, commit)
+    dry_runs.check({"train.py": text.replace(old, new).encode()}, parent, commit, **more)
 
 
 def test_a_shape_that_does_not_fit_is_refused_with_its_lines(session: Session, dry_runs: DryRuns) -> None:
@@ -81,6 +82,13 @@ def test_where_the_old_code_fails_as_well_nothing_is_refused(
     broken = tmp_path / "train.py"
     broken.write_text("import torch\ndef unused(): pass\nraise ValueError('no')\n")
     check(session, dry_runs, "raise ValueError('no')", "raise ValueError('neither')", broken)
+
+
+def test_where_the_dry_run_of_the_old_code_was_stopped_nothing_is_refused(session: Session) -> None:
+    dry_runs = DryRuns(session.lab, session.jobs, lambda: session.halted)
+    known = dry_runs._known
+    check(session, dry_runs, OUT, OUT.replace("(x)", "(x)[..., 1:]"), STOCK, stopped=lambda: bool(known))
+    assert [failure is None for failure in known.values()] == [False]
 
 
 def test_constants_alone_other_tasks_and_labs_without_a_gpu_have_no_dry_run(

@@ -16,6 +16,14 @@ PEM = f"-----BEGIN PRIVATE KEY-----\n{BODY}\n{BODY[::-1]}\n-----END PRIVATE KEY-
         ("A_API_KEY", "sk-dummy-0123456789abcdef", "bad key sk-dummy-****cdef.", "bad key [key]"),
         ("A_API_KEY", "secret12", "secret12 or secret123", "[key] or secret123"),
         ("A_API_KEY", "none", "none, or no", "none, or no"),
+        ("A_PASSWORD", "@hunter22", "mia@hunter22 is wrong", "mia[key] is wrong"),
+        ("A_PASSWORD", "hunter2;;", "it is hunter2;;, no", "it is [key], no"),
+        ("A_PASSWORD", "pass[12]", "it is pass[12].", "it is [key]."),
+        ("DB_PASSWORD_URL", "postgres://mia:hunter2secret99@db/x", "at hunter2secret99@db:5432", "at [key]"),
+        ("A_SECRET", "/abcdefgh+1234567890ABC", "no /abcdefg***ABC", "no [key]"),
+        ("A_API_KEY", "training-server-dummy", "pretraining", "pretraining"),
+        ("A_API_KEY", "training-server-dummy", "training is slow", "training is slow"),
+        ("A_CREDENTIALS", f'{{"private":"{BODY}"}}', f"it has {BODY} in it", "it has [key] in it"),
         ("A_PASSWORD", "correct horse battery staple", "said correct  horse battery staple", "said [key]"),
         ("A_CREDENTIALS", f'{{"private": "{BODY}"}}', f"it has {BODY} in it", "it has [key] in it"),
         (
@@ -46,3 +54,9 @@ def test_a_word_that_was_in_the_file_before_is_no_leak(monkeypatch: pytest.Monke
     monkeypatch.setattr("os.environ", {"OPENAI_API_KEY": "training"})
     assert not keys.holds(b"# training, faster", b"# training")
     assert keys.holds(b"# training, faster", b"# slow")
+
+
+@pytest.mark.parametrize("written", [BODY, PEM.replace("\n", "\r\n"), repr(PEM)])
+def test_a_line_of_a_key_in_code_is_a_leak(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setattr("os.environ", {"A_KEY": PEM})
+    assert keys.holds(f"KEY = {written!r}\n".encode()) and not keys.holds(b"KEY = None\n")

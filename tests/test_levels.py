@@ -11,14 +11,16 @@ from research_loop.views.text import best
 KEEP = Verdict("keep", "better", "", 0.0)
 
 
-def lab(*runs: tuple[int, str | None, float]) -> History:
-    """Experiment, machine and score of each run, in their order in time."""
+def lab(*runs: tuple[int, str | None, float] | tuple[int, str | None, float, float]) -> History:
+    """Experiment, machine, score and, where it is not 10, steps a second of each run, in their order in time."""
     made = {
         n: Experiment(n, f"change {n}", "", "", "search", n - 1 if n else None, "c", str(n), 0.0, verdict=KEEP)
-        for n in sorted({n for n, _, _ in runs})
+        for n in sorted({run[0] for run in runs})
     }
-    for at, (n, machine, value) in enumerate(runs):
-        result = Result("scored", "", "", score=Score(value, "confirmed"), seconds=1.0, machine=machine)
+    for at, (n, machine, value, *speed) in enumerate(runs):
+        pace = speed[0] if speed else 10.0
+        score = Score(value, "confirmed")
+        result = Result("scored", "", "", score=score, seconds=1.0, steps_per_second=pace, machine=machine)
         run = Run(n, len(made[n].runs), 0, float(at), 1, 0.0, result)
         made[n] = Experiment(*(getattr(made[n], name) for name in FIELDS), (*made[n].runs, run), KEEP)
     return History(tuple(made.values()))
@@ -43,12 +45,15 @@ def test_a_machine_may_be_known_through_a_third_one() -> None:
     assert levels(moved)[1] == pytest.approx(0.95 - 0.1 - 0.3)
 
 
-def test_what_shares_nothing_with_the_newest_has_no_level_and_no_difference_is_told() -> None:
-    apart = lab((0, "a", 1.0), (1, "b", 0.9))
-    assert levels(apart) == {1: 0.9}
-    assert best(apart, "val_bpb").endswith("the baseline ran on a machine that nothing compares with this one)")
+def test_what_shares_nothing_with_the_champion_is_taken_as_it_is() -> None:
+    assert levels(lab((0, "a", 1.0), (1, "b", 0.9))) == {0: 1.0, 1: 0.9}
 
 
 def test_a_difference_from_a_baseline_elsewhere_allows_for_the_machines() -> None:
     moved = lab((0, "a", 1.0), (1, "a", 0.9), (1, "b", 0.8))
-    assert "-0.100000, -11.11 % from the baseline, allowing for the machine that it ran on" in best(moved, "val_bpb")
+    assert "-0.100000, -11.11 % from the baseline, which ran on another machine" in best(moved, "val_bpb")
+
+
+def test_a_run_at_half_the_speed_says_nothing_of_its_machine() -> None:
+    slowed = lab((0, "a", 1.3, 5.0), (0, "a", 1.0), (0, "a", 1.0), (0, "a", 1.0), (0, "b", 0.9), (1, "a", 1.0))
+    assert levels(slowed)[1] == pytest.approx(1.0) and levels(slowed)[0] == pytest.approx(1.0)

@@ -52,9 +52,9 @@ def _standing(history: History, config: LabConfig) -> Iterator[str]:
         yield "No baseline yet: the first run of the code as it is."
         return
     known = levels(history)
-    gain = f" ({known[champion.n] - known[baseline.n]:+.6f})" if {champion.n, baseline.n} <= known.keys() else ""
+    gain = known[champion.n] - known[baseline.n]
     yield f"Baseline (experiment {baseline.n}): {config.metric} {baseline.score.value:.6f}."
-    yield f"Champion, the code to edit (experiment {champion.n}): {champion.score.value:.6f}{gain}."
+    yield f"Champion, the code to edit (experiment {champion.n}): {champion.score.value:.6f} ({gain:+.6f})."
     sigma = noise.measure_sigma(history.experiments, config.budget_seconds)
     if sigma is not None and config.noise == "measured":
         yield f"Runs of one code differ by {sigma.value:.6f} (standard deviation): smaller differences say nothing."

@@ -37,8 +37,8 @@ FAILURES, REST_SECONDS, LONGEST_REST = 3, 600.0, 4 * 3600.0
 """A drafter rests after so many drafts in a row that came to nothing, each time for twice as long."""
 CLOSING_SECONDS, MOMENT = 20.0, 0.2
 """An agent's keeper is given 10 s to end everything, and the folder has to go."""
-OVERDUE_SECONDS = 60.0
-"""Who has not come back so long after the end of a draft's time is waited for no longer."""
+OVERDUE_SECONDS = 300.0
+"""Who has not come back so long after the end of a draft's time is waited for no longer; two dry runs may be in it."""
 MOST_TOKENS = 2**53
 
 
@@ -71,7 +71,6 @@ class Desk:
         elif waiting and not session.admission.drafts_contained:
             session.note(f"{len(waiting)} drafts of models or agents wait: nothing contains their code here")
             waiting = ()
-        session.make_room = self._end_draft
         self._purse = Purse(usd, session.ledger.dearest_drafts())
         self._records = {name: _Record() for name in self._drafters}
         self._rivals = [*self._drafters, *([shared] if shared else [])]
@@ -81,10 +80,10 @@ class Desk:
         self._making: _Making | None = None
         self._carrying: _Carrying | None = None
         self._idle_since: float | None = None
-        self._chosen: tuple[int, str | None] = (-1, None)
-        self._alone_at = -1
+        self._chosen: tuple[int, str] = (-1, "")
         self._passed: set[str] = set()
         self._draw = random.Random(session.lab.config.seed)
+        session.make_room = self._stop_draft
 
     def __enter__(self) -> Self:
         return self
@@ -93,21 +92,22 @@ class Desk:
         """Nobody waits for the draft in the making any more; what it cost is recorded where it says so in time."""
         self._session.closing = True
         self._session.make_room = lambda: False
-        self._end_draft()
+        self._stop_draft()
+        self._collect()
         if self._carrying is not None:
             self._carrying.thread.join(CLOSING_SECONDS)
 
-    def _end_draft(self) -> bool:
+    def _stop_draft(self) -> bool:
         """Whether one was in the making, which nobody waits for any more: its agent may have filled the disk."""
         making = self._making
-        if making is None:
+        if making is None or not making.thread.is_alive():
             return False
+        making.in_the_way = not self._session.closing
         making.request.stopped.set()
         making.thread.join(CLOSING_SECONDS)
         if making.thread.is_alive():
             kill_marked(RUN_MARKER, making.token, spare={os.getpid()})
             making.thread.join(MOMENT)
-        self._collect()
         return True
 
     # ------------------------------------------------------------------------------------------------- the loop's side
@@ -144,10 +144,10 @@ class Desk:
 
     def tend(self, wanted: bool) -> None:
         """Takes in a draft that is there, and begins the next where one is `wanted` and none is ready. Called often."""
-        if self._making is not None and not self._making.thread.is_alive():
-            self._collect()
         if self._making is not None and self._making.overdue:
-            self._end_draft()
+            self._stop_draft()
+        if self._making is not None and (self._making.overdue or not self._making.thread.is_alive()):
+            self._collect()
         self._carry_on()
         if self._session.stopping and self._making is not None:
             self._making.request.stopped.set()
@@ -167,7 +167,7 @@ class Desk:
 
     def left_alone(self) -> None:
         """The stand-in has nothing to propose: until there is another experiment, its turn is the drafters'."""
-        self._alone_at = len(self._session.history.experiments)
+        self._passed.add(self._shared)
 
     def give_up(self, number: int, proposer: str, why: str) -> None:
         """Says and records that a draft's proposal is not run, so that no later start takes it up."""
@@ -190,11 +190,11 @@ class Desk:
             return
         late = Draft(None, f"had not ended {CLOSING_SECONDS:g} s after nobody waited any more")
         draft, seconds = making.draft or late, making.seconds or time.monotonic() - making.began
-        stopped = making.request.stopped.is_set() and not making.overdue
+        called_off = making.request.stopped.is_set()
         facts = making.drafter.name, making.checkout.parent, making.started_at, seconds
         asked = self._session.record_draft(Asked(*facts, draft, making.number))
-        self._purse.pay(asked.proposer, draft, whole=not stopped and seconds < DRAFT_SECONDS)
-        self._judge(asked, stopped)
+        self._purse.pay(asked.proposer, draft, called_off=called_off, late=seconds >= DRAFT_SECONDS)
+        self._judge(asked, called_off and not (making.overdue or making.in_the_way))
         if asked.draft.proposal is not None:
             self._ready.append(asked)
             self._session.watchers.planned(f"{asked.proposer}: {asked.draft.proposal.what}")
@@ -245,18 +245,18 @@ class Desk:
 
     def _choose(self) -> str | None:
         """Who is asked for the next draft; None where it is the search's turn, or nobody can be asked now."""
-        count = len(self._session.history.experiments)
-        alone, awake = self._alone_at == count, [name for name in self._drafters if self._awake(name)]
-        rivals = [*awake, *([self._shared] if self._shared and not alone else [])]
+        count, awake = len(self._session.history.experiments), [name for name in self._drafters if self._awake(name)]
         if len(self._rivals) == 1 or not awake:
             return next(iter(awake), None)
         if self._chosen[0] != count:
             self._passed.clear()
-        if self._chosen[0] != count or self._chosen[1] in self._passed or (alone and self._chosen[1] is None):
-            left = [name for name in rivals if name not in self._passed] or (awake if alone else [self._shared])
+        chosen = self._chosen[1]
+        if self._chosen[0] != count or chosen in self._passed or chosen not in (*awake, self._shared):
+            rivals = [*awake, *([self._shared] if self._shared else [])]
+            left = [name for name in rivals if name not in self._passed]
+            left = left or (awake if self._shared in self._passed else [self._shared])
             history = _by_rival(self._session.history, self._shared)
-            first = arms.order(history, left, "", self._draw, least_runs=1.0)[0]
-            self._chosen = count, first if first in self._drafters else None
+            self._chosen = count, arms.order(history, left, "", self._draw, least_runs=1.0)[0]
         return self._chosen[1] if self._chosen[1] in awake else None
 
     def _awake(self, name: str) -> bool:
@@ -267,7 +267,7 @@ class _Making:
     """A draft in the making. `draft` is what came of it, once the thread has ended."""
 
     def __init__(self, session: Session, drafter: Drafter, checkout: Checkout, usd: float | None) -> None:
-        self.drafter, self.checkout, self.number = drafter, checkout, -1
+        self.drafter, self.checkout, self.number, self.in_the_way = drafter, checkout, -1, False
         self.token = f"{session.mark}.draft.{uuid.uuid4().hex}"
         self.draft: Draft | None = None
         self.began, self.started_at, self.seconds = time.monotonic(), now(), 0.0
@@ -350,13 +350,15 @@ def _harmless(draft: Draft, checkout: Checkout, name: str) -> Draft:
         what, why, risk = map(_line, (proposal.what, proposal.why, proposal.risk))
         proposal = None if leaky else Proposal(files, what, why, risk, proposer=name, parent=checkout.parent)
     usage, usd = draft.usage, draft.usage.usd
-    cost = usage.cost if usd is not None and 0 <= usd < math.inf else "unknown"
-    usage = Usage(_count(usage.tokens_in), _count(usage.tokens_out), None if cost == "unknown" else usd, cost)
-    return Draft(proposal, detail, usage, _line(draft.session))
+    tokens = _count(usage.tokens_in), _count(usage.tokens_out)
+    if usd is None or not 0 <= usd < math.inf:
+        return Draft(proposal, detail, Usage(*tokens), _line(draft.session))
+    cost = "reported" if usage.cost == "unknown" else usage.cost
+    return Draft(proposal, detail, Usage(*tokens, float(usd), cost), _line(draft.session))
 
 
 def _count(tokens: int | None) -> int | None:
-    return None if tokens is None else max(0, min(tokens, MOST_TOKENS))
+    return None if tokens is None else max(0, min(int(tokens), MOST_TOKENS))
 
 
 def _line(text: str) -> str:

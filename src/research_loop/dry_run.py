@@ -55,7 +55,7 @@ class DryRuns:
             return
         with self._one:
             failure = self._failure(files, commit, stopped)
-            if failure is None or self._failure(parent, commit, stopped) is not None:
+            if failure is None or self._failure(parent, commit, stopped) is not None or stopped() or self._halted():
                 return
         place = f"{self._script}:{' > '.join(map(str, failure.lines))}".rstrip(":")
         raise ProposalError(

@@ -13,7 +13,6 @@ import math
 import operator
 import re
 import tokenize
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -120,9 +119,7 @@ def _render_int(value: int) -> str:
 def literal(text: str) -> Value:
     """Value of an expression of literals such as `2**19` or `(0.8, 0.95)`; ProposalError when it is not one."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            value = _evaluated(parsing.parse(text.strip(), mode="eval").body)
+        value = _evaluated(parsing.parse(text.strip(), mode="eval").body)
     except _UNPARSABLE:
         value = None
     if value is None:
@@ -210,10 +207,8 @@ def _compiled(source: str, path: str, flags: int) -> object:
     """compile() without running; every way it fails is one ProposalError."""
     try:
         source.encode()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with parsing.LOCK:  # dont_inherit: this module's own `annotations` future must not leak into theirs
-                return compile(source.removeprefix(_BOM), path, "exec", flags, dont_inherit=True)
+        with parsing.quietly():  # dont_inherit: this module's own `annotations` future must not leak into theirs
+            return compile(source.removeprefix(_BOM), path, "exec", flags, dont_inherit=True)
     except SyntaxError as error:
         said = error.msg if error.msg != "invalid syntax" else (error.text or "").strip()
         fact = f"invalid syntax ({' '.join(said.split())[:120]})"

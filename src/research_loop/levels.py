@@ -4,7 +4,6 @@ four. For searching and telling only; verdicts compare runs of one machine (verd
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 
 from research_loop.records import Experiment, History
 
@@ -12,46 +11,36 @@ Means = dict[str | None, float]
 
 
 def levels(history: History) -> dict[int, float]:
-    """Each experiment's mean score as on the machine of the newest run, by number.
+    """Each experiment's mean score as on the champion's machine, by number.
 
     Two machines differ by the mean difference of what ran on both, as a champion does where a lab moves. What ran only
-    on a machine that shares nothing with the others has no level.
+    on a machine that shares nothing with the others is taken as it is.
     """
     means = {e.n: score.value for e in history.experiments if (score := e.score)}
     machines = {run.result.machine for e in history.experiments for run in e.runs if run.result and run.result.score}
     if len(machines) <= 1:
         return means
-    apart, by_number = _offsets(history), {e.n: e.machine for e in history.experiments}
-    return {n: mean + apart[by_number[n]] for n, mean in means.items() if by_number[n] in apart}
+    apart = _offsets(history)
+    return {e.n: means[e.n] + apart.get(e.machine, 0.0) for e in history.experiments if e.n in means}
 
 
 def _offsets(history: History) -> Means:
-    """What to add to scores of a machine, the newest first: by it every other is known, at once or through others."""
-    means = [_by_machine(experiment) for experiment in history.experiments]
-    newest: dict[str | None, float] = {}
-    for run in (run for e in history.experiments for run in e.runs):
-        if run.result and run.result.score:
-            newest[run.result.machine] = max(run.started_at, newest.get(run.result.machine, 0.0))
-    first, *others = sorted(newest, key=lambda machine: -newest[machine])
-    known: Means = {first: 0.0}
-    for _ in others:  # as many passes as links there can be
-        for machine in others:
-            gaps = [
-                one[other] + known[other] - one[machine]
-                for one in means
-                if machine in one
-                for other in one
-                if other in known and other != machine
-            ]
-            if gaps and machine not in known:
-                known[machine] = statistics.fmean(gaps)
+    """What to add to scores of a machine, where that is known: at once or through others."""
+    means = [found for e in history.experiments if len(found := _by_machine(e)) > 1]
+    known: Means = {history.champion.machine: 0.0} if history.champion else {}
+    fresh = known
+    while fresh:
+        gaps: dict[str | None, list[float]] = {}
+        for one in means:
+            for machine in one.keys() - known.keys():
+                there = [one[other] + known[other] - one[machine] for other in one if other in known]
+                gaps.setdefault(machine, []).extend(there)
+        fresh = {machine: statistics.fmean(found) for machine, found in gaps.items() if found}
+        known |= fresh
     return known
 
 
 def _by_machine(experiment: Experiment) -> Means:
-    """Mean scores."""
-    values = defaultdict[str | None, list[float]](list)
-    for result in experiment.scored:
-        if result.score:
-            values[result.machine].append(result.score.value)
-    return {machine: statistics.fmean(found) for machine, found in values.items()}
+    """Mean scores, of the runs that count on each."""
+    runs = {result.machine: experiment.on(result.machine) for result in experiment.scored}
+    return {machine: statistics.fmean(r.score.value for r in found if r.score) for machine, found in runs.items()}

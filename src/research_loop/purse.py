@@ -27,13 +27,13 @@ class Purse:
     def left(self) -> float | None:
         return None if self._usd is None else self._usd - self._spent
 
-    def pay(self, name: str, draft: Draft, *, whole: bool = True) -> None:
-        """`whole`: nobody called it off, and its time did not end; else that it says no cost means nothing."""
+    def pay(self, name: str, draft: Draft, *, called_off: bool = False, late: bool = False) -> None:
+        """That one which was called off says no cost means nothing, and little of one that was `late`."""
         usd, dearest = draft.usage.usd, self._dearest.get(name, 0.0)
         self._spent += dearest if usd is None else usd
         self._dearest[name] = max(dearest, usd or 0.0)
-        if usd is None and not dearest and whole:
-            self._silent[name] += SILENT if _answered(draft) else 1
+        if usd is None and not dearest and not called_off:
+            self._silent[name] += SILENT if _answered(draft) and not late else 1
         elif usd:
             self._silent[name] = 0
 

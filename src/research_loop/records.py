@@ -176,9 +176,11 @@ class Experiment:
         Of a kept one and of a baseline only those whose speed was about that of its newest three: others ran on a
         machine that was busy, hot or cold, and say nothing about the next run.
         """
-        scored = self.scored
-        if any(result.machine != scored[-1].machine for result in scored):
-            scored = tuple(result for result in scored if result.machine == scored[-1].machine)
+        return self.on(self.machine)
+
+    def on(self, machine: str | None) -> tuple[Result, ...]:
+        """The same of another machine."""
+        scored = tuple(result for result in self.scored if result.machine == machine)
         speeds = [result.steps_per_second for result in scored[-3:] if result.steps_per_second]
         usual = statistics.median_high(speeds) if speeds and (self.kept or self.parent is None) else None
         if not usual:

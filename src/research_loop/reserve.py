@@ -29,8 +29,13 @@ class Reserve:
 
     def check_space(self) -> None:
         """Raises LabError where another run is not worth starting."""
-        if self._free_mb() < MIN_FREE_MB:
+        if self.scarce:
             raise LabError(f"{self._root}: the disk has {self._free_mb():.0f} MB left: free some and start again")
+
+    @property
+    def scarce(self) -> bool:
+        """Whether what failed may have failed for want of room."""
+        return self._free_mb() < MIN_FREE_MB
 
     def _free_mb(self) -> float:
         return shutil.disk_usage(self._root).free / 2**20

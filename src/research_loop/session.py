@@ -188,13 +188,13 @@ class Session:
     def submit(self, proposal: Proposal, *, again: bool = False) -> Experiment:
         """Checks a proposal, commits its code, records it and queues its first run. `again` allows a known code."""
         self.check_pins()
-        files = self.admission.admit(proposal, again=again)
+        files = self._with_room(lambda: self.admission.admit(proposal, again=again))
         self._with_room(self._reserve.check_space)
         key, commit = edits.key(files), self._with_room(lambda: self._commit(proposal, files))
         what, why, risk = (" ".join(plain(text).split()) for text in (proposal.what, proposal.why, proposal.risk))
         new = Experiment(-1, what or "(no words)", why, risk, proposal.proposer, proposal.parent, commit, key, now())
         experiment = self._recorded(lambda: self.ledger.propose(replace(new, draft=proposal.draft)))
-        self.branch.mark(experiment)
+        self._with_room(lambda: self.branch.mark(experiment))
         self._queue += [
             due.n for due in (*self._judge.due(), experiment) if due is experiment or not self._awaited(due)
         ]
@@ -297,17 +297,14 @@ class Session:
         champion, verdict = self.history.champion, self._judge.revise()
         if champion is not None and verdict is not None:
             revised = self._recorded(lambda: self.ledger.revise(champion.n, verdict))
-            self.branch.follow()
+            self._with_room(self.branch.follow)
             self.watchers.changed(revised, self.history)
 
     def _decide(self, experiment: Experiment, verdict: Verdict) -> Experiment:
         """The decision is recorded first; branch, files and views follow it, now or at the next start."""
         decided = self._recorded(lambda: self.ledger.decide(experiment.n, verdict))
         self.jobs.kernels.decided(decided)
-        if decided.kept:
-            self.branch.follow()
-        else:
-            self.branch.put_back(decided)
+        self._with_room(self.branch.follow if decided.kept else lambda: self.branch.put_back(decided))
         self.watchers.decided(decided, self.history)
         return decided
 
@@ -363,11 +360,11 @@ class Session:
         self._recorded(lambda: self.ledger.note_once(f"{GIVEN_UP}{number}", lambda: why))
 
     def _with_room(self, step: Callable[[], Appended]) -> Appended:
-        """Where a step fails for want of room, perhaps, once more without who may have taken that."""
+        """Where a step fails for want of room, once more without who may have taken that."""
         try:
             return step()
         except (GitError, LabError, OSError):
-            if not self.make_room():
+            if not (self._reserve.scarce and self.make_room()):
                 raise
             return step()
 
@@ -378,8 +375,8 @@ class Session:
         except LedgerError as error:
             if not error.full:
                 raise
+            self.make_room()  # first, or the reserve goes the same way
             self._reserve.give_up()
-            self.make_room()
             if self.runner.running == 0:
                 self.jobs.clear()
             return append()

@@ -29,7 +29,8 @@ from research_loop.records import Usage
 from research_loop.runners.tree import Tail
 
 _NAMES_A_PATH = re.compile(
-    r"(?:^|_)(?i:(?:file_?)?paths?|files?|file_?name|directory|folder|cwd)$|(?:Paths?|Files?|Name|Directory|Folder)$"
+    r"(?:^|[_-])(?i:paths?|files?|file_?name|directory|folder|cwd)$|(?:Paths?|Files?|FileName|Directory|Folder)$"
+    r"|(?<!pro)(?:path|file)s?$"
 )
 _NEVER = {"execute", "delete", "move", "fetch"}
 

@@ -120,9 +120,10 @@ class Agent(ABC):
         trouble = _trouble(seen, request.seconds)
         words = seen.heard.words(seen.ended.output, seen.ended.errors)
         why = _why_not(request, seen, trouble, words)
+        doubt = ""
         if words is not None and not why:
-            why = _refusal(request, seen.found)
-        more = (f"was refused: {refused}" if (refused := seen.heard.refused) else "", _others(seen.found))
+            why, doubt = _refusal(request, seen.found)
+        more = (doubt, f"was refused: {refused}" if (refused := seen.heard.refused) else "", _others(seen.found))
         detail = "; ".join(part for part in (trouble, why, *more) if part)
         if words is None or why:
             return Draft(None, f"{self.name}: {plain(detail)}", usage, session)
@@ -130,15 +131,15 @@ class Agent(ABC):
         return Draft(proposal, plain(detail), usage, session)
 
 
-def _refusal(request: Request, found: Collected) -> str:
-    """Why the loop would not run it; "" where it would."""
+def _refusal(request: Request, found: Collected) -> tuple[str, str]:
+    """Why the loop would not run it, or why that is not known; "" for neither."""
     try:
         request.check(found.files)
     except ProposalError as error:
-        return str(error)
-    except Exception as error:  # whatever it is, the work is paid for
-        return one_line(f"its edit could not be checked ({type(error).__name__}: {error})")
-    return ""
+        return str(error), ""
+    except Exception as error:  # whatever it is, the work is paid for, and it is checked before its run
+        return "", one_line(f"its edit could not be checked ({type(error).__name__}: {error})")
+    return "", ""
 
 
 def _trouble(seen: Seen, seconds: float) -> str:

@@ -172,10 +172,11 @@ class _Conversation:
         self.most = MOST_TOKENS
         self.taken: list[Usage] = []
         self.fact = ""  # what went wrong last
+        self.doubt = ""
 
     def hold(self) -> Draft:
         try:
-            return Draft(self._proposal(), usage=self.usage())
+            return Draft(self._proposal(), self.doubt, self.usage())
         except StoppedError:
             before = f"; before that: {self.fact}" if self.fact else ""
             return Draft(None, _line(f"{self.drafter.name}: stopped{before}"), self.usage())
@@ -240,8 +241,8 @@ class _Conversation:
             self.request.check(proposal.files)
         except ProposalError:
             raise
-        except Exception as error:  # whatever it is, the answers are paid for
-            raise _NothingError(f"its edit could not be checked ({type(error).__name__}: {error})") from error
+        except Exception as error:  # whatever it is, the answers are paid for, and it is checked before its run
+            self.doubt = _line(f"its edit could not be checked ({type(error).__name__}: {error})")
         words = _line(proposal.what), _line(proposal.why), _line(proposal.risk)
         return Proposal(proposal.files, *words, proposal.proposer, proposal.parent)
 

@@ -43,11 +43,9 @@ def best(history: History, metric: str) -> str:
     if baseline is None or baseline.score is None or baseline is champion:
         return text + ")"
     known = levels(history)
-    if not {champion.n, baseline.n} <= known.keys():
-        return f"{text}; the baseline ran on a machine that nothing compares with this one)"
     gain = known[champion.n] - known[baseline.n]
     share = f", {100 * gain / abs(known[baseline.n]):+.2f} %" if known[baseline.n] else ""
-    elsewhere = "" if champion.machine == baseline.machine else ", allowing for the machine that it ran on"
+    elsewhere = "" if champion.machine == baseline.machine else ", which ran on another machine"
     return f"{text}, {gain:+.6f}{share} from the baseline{elsewhere})"
 
 

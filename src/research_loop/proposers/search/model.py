@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 import random
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from research_loop import parsing
 from research_loop.proposers.search.space import Axis, Point
 
 LEAST_FOR_PARZEN, LEAST_FOR_PROCESS = 8, 20
@@ -106,7 +106,6 @@ def _place(axis: Axis, param: float) -> float:
 def by_process(axes: list[Axis], points: list[Point], centre: Places, sigma: float, seed: int) -> Iterator[Hunch]:
     """Candidates around the centre, those first that a Gaussian process holds for the best."""
     import numpy as np
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
@@ -116,8 +115,7 @@ def by_process(axes: list[Axis], points: list[Point], centre: Places, sigma: flo
     noise = np.array([max((sigma / spread) ** 2 / runs, LEAST_NOISE**2) for _, _, runs in known])
     kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(np.ones(len(axes)), (0.1, 30.0), nu=2.5)
     process = GaussianProcessRegressor(kernel, alpha=noise, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is as good an answer
+    with parsing.quietly():  # a length at its bound, of which it warns, is as good an answer
         process.fit(places, (scores - mean) / spread)
     running = [p.places for p in points if p.open]
     asked = np.array(_candidates(axes, centre, running, random.Random(seed)))

@@ -126,11 +126,10 @@ def points(
     axes: list[Axis],
     sign: float,
 ) -> list[Point]:
-    """The family's experiments in the box, those left out whose score compares with no other; `means` are the others',
-    `sign` is -1 where higher is better."""
+    """The family's experiments in the box; `means` are their comparable scores, `sign` is -1 where higher is better."""
     found = []
     for experiment in history.experiments:
-        if experiment.n not in known or (experiment.n not in means and experiment.scored):
+        if experiment.n not in known:
             continue
         places = [axis.encode(_value(known[experiment.n], axis.dial)) for axis in axes]
         if all(place is not None for place in places):
