@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 import threading
 import time
@@ -20,7 +21,7 @@ from research_loop.ledger import Ledger
 from research_loop.loop import Limits, ensure_baseline, run_loop
 from research_loop.proposers.drafting import Request
 from research_loop.proposers.search import SearchProposer
-from research_loop.records import Draft, Proposal, Usage
+from research_loop.records import Draft, Experiment, Proposal, Run, Usage
 from research_loop.runners.local import LocalRunner
 from research_loop.session import Session
 from research_loop.testing import disks
@@ -229,10 +230,21 @@ def test_an_agent_that_fills_the_disk_is_ended_and_not_the_loop(tmp_path: Path, 
             return Draft(None, "stopped", Usage(0, 0, 0.0, "estimated"))
 
     with disks.small_disk(tmp_path / "disk") as disk:
-        lab, filler = make_quick_lab(disk / "lab", seconds=1.0), Filler([])
+        lab, filler, other = make_quick_lab(disk / "lab", seconds=1.0), Filler([]), Pen([None] * 9)
+        other.name = "other"  # for one alone the last experiment would wait
         with Session(lab, LocalRunner()) as session:
             session.note = [].append  # type: ignore[method-assign]
             ensure_baseline(session)
-            with Desk(session, [filler]) as desk:
+            true = session.ledger.start_run
+
+            def late(run: Run) -> Experiment:
+                """Once the disk is full, where an agent is at it."""
+                at_work = [request for request in filler.requests if moment == "run"]
+                while at_work and not at_work[0].stopped.is_set() and shutil.disk_usage(disk).free:
+                    time.sleep(0.01)
+                return true(run)
+
+            session.ledger.start_run = late  # type: ignore[method-assign]
+            with Desk(session, [filler, other]) as desk:
                 assert run_loop(session, SearchProposer(), Limits(experiments), desk) == "done"
         assert len(tried(lab)) == experiments and filler.requests[0].stopped.is_set()
