@@ -212,7 +212,8 @@ def test_a_check_that_breaks_loses_no_usage(program: Program) -> None:
 
     program("claude", EDIT, [claude_result()])
     draft = work(Claude(), request(check=broken))
-    assert draft.detail == "claude: its edit could not be checked (RuntimeError: no room on the disk)"
+    assert draft.proposal is not None, "it is checked again before its run"
+    assert draft.detail == "its edit could not be checked (RuntimeError: no room on the disk)"
     assert draft.usage == Usage(6220, 80, 0.0125, "reported") and draft.session == "5f-1"
 
 

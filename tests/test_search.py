@@ -231,7 +231,8 @@ def test_a_proposal_takes_little_time_in_a_long_history() -> None:
     rng = random.Random(0)
     body = "\n".join(f"def f{i}(x, y):\n    return [x * {i} + y for x in range(y) if x > {i}]\n" for i in range(200))
     start = checkout_of(TRAIN + body)
-    for count, limit in ((1_000, 1.0), (10_000, 2.5)):
+    least = {}
+    for count in (1_000, 10_000):
         whats = [f"MATRIX_LR 0.04 -> {rng.random():.6f}; ADAM_BETAS (0.8, 0.95) -> (0.8, 0.{n})" for n in range(count)]
         history = history_of(*(experiment(n, what) for n, what in enumerate(whats, 1)))
         # CPU seconds, the best of four: the machine may be busy with other work, which costs it its caches too.
@@ -240,7 +241,8 @@ def test_a_proposal_takes_little_time_in_a_long_history() -> None:
             began = time.process_time()
             SearchProposer().propose(start, history)
             times.append(time.process_time() - began)
-        assert min(times) < limit, times
+        least[count] = min(times)
+    assert least[1_000] < 1.0 and least[10_000] < 40 * least[1_000], least  # about ten times as long, not a hundred
 
 
 def test_the_search_conforms() -> None:

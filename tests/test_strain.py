@@ -45,9 +45,9 @@ for _ in range(8 * len(os.sched_getaffinity(0)) - 1):
 
 @contextmanager
 def others() -> Iterator[None]:
-    """Programs that want every core, three times over; in sessions of their own: Linux may share time by session."""
+    """Programs that want every core, four times over; in sessions of their own: Linux may share time by session."""
     spin = [sys.executable, "-S", "-c", "while True: pass"]
-    busy = [subprocess.Popen(spin, start_new_session=True) for _ in range(3 * len(os.sched_getaffinity(0)))]
+    busy = [subprocess.Popen(spin, start_new_session=True) for _ in range(4 * len(os.sched_getaffinity(0)))]
     try:
         yield
     finally:
@@ -98,7 +98,21 @@ class Crowded(Quiet):
 def test_a_run_that_others_slowed_is_repeated_and_not_judged_until_the_machine_stays_busy(
     tmp_path: Path, times: int, proposer: str, slowed: int
 ) -> None:
-    lab = make_quick_lab(tmp_path / "lab", train=BUSY)
+    for attempt in range(3):  # what else runs on this machine may be as busy beside the baseline
+        found, seen = beside_others(tmp_path / f"lab{attempt}", times, proposer)
+        outcomes = [run.result.outcome for run in found.runs if run.result]
+        if outcomes == ["slowed"] * slowed + ["scored"]:
+            break
+    assert outcomes == ["slowed"] * slowed + ["scored"], outcomes
+    assert found.scores == (9.0,) and found.verdict is not None and found.verdict.kind == "discard"
+    for result in [one.result for one in found.runs][:slowed]:
+        assert result is not None and result.score is None and "val_bpb 9.000000 does not count" in result.detail
+    assert any("its threads waited for other programs" in text for text in seen) is bool(slowed), seen
+
+
+def beside_others(root: Path, times: int, proposer: str) -> tuple[Experiment, list[str]]:
+    """A worse experiment whose first runs have others beside them, and what was said."""
+    lab = make_quick_lab(root, train=BUSY)
     text = (lab.root / "lab.toml").read_text().replace('noise = "none"', 'noise = "measured"')
     (lab.root / "lab.toml").write_text(text.replace("limit_seconds = 10.0", "limit_seconds = 60.0"))
     watcher = Crowded(times)
@@ -107,9 +121,4 @@ def test_a_run_that_others_slowed_is_repeated_and_not_judged_until_the_machine_s
         worse = BUSY.replace("LEVEL = 1.0", "LEVEL = 9.0")
         found = session.close(Proposal({"train.py": worse.encode()}, "worse", proposer=proposer, parent=0))
         watcher.end()
-    outcomes = [run.result.outcome for run in found.runs if run.result]
-    assert outcomes == ["slowed"] * slowed + ["scored"], outcomes
-    assert found.scores == (9.0,) and found.verdict is not None and found.verdict.kind == "discard"
-    for result in [one.result for one in found.runs][:slowed]:
-        assert result is not None and result.score is None and "val_bpb 9.000000 does not count" in result.detail
-    assert any("its threads waited for other programs" in text for text in watcher.seen) is bool(slowed), watcher.seen
+    return found, watcher.seen
