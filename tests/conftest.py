@@ -46,6 +46,7 @@ def _lock(config: pytest.Config) -> Path:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         _lock(config).unlink(missing_ok=True)
+        _lock(config).with_suffix(".gate").unlink(missing_ok=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,10 +69,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Tests run two at a time; one that is marked `alone` waits until no other runs, with all that it sets up."""
-    with _lock(item.config).open("w") as lock:
-        alone = item.get_closest_marker("alone") and not item.get_closest_marker("skip")
+    """Tests run two at a time; one that is marked `alone` waits until no other runs, with all that it sets up.
+
+    Who waits holds the gate meanwhile, or the other worker would begin one test after another.
+    """
+    alone = item.get_closest_marker("alone") and not item.get_closest_marker("skip")
+    path = _lock(item.config)
+    with path.open("w") as lock, path.with_suffix(".gate").open("w") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
         fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
         return (yield)
 
 
