@@ -179,7 +179,7 @@ class Experiment:
         return self.on(self.machine)
 
     def on(self, machine: str | None) -> tuple[Result, ...]:
-        """The same of another machine."""
+        """The same of one machine."""
         scored = tuple(result for result in self.scored if result.machine == machine)
         speeds = [result.steps_per_second for result in scored[-3:] if result.steps_per_second]
         usual = statistics.median_high(speeds) if speeds and (self.kept or self.parent is None) else None
