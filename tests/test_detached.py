@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from research_loop.detached import begin_try, wait
 from research_loop.errors import ConfigError, ProposalError
 from research_loop.lab import Lab
-from research_loop.lock import is_held, owner_pid
+from research_loop.lock import Lock, is_held, owner_pid
 from runs import edit
 
 
@@ -39,6 +40,28 @@ def test_a_detached_experiment_returns_its_number_at_once_and_wait_its_verdict(b
     assert 'experiment 1: what "it" does: --why' in shown and "why: because" in shown
     assert "recorded as experiment 1" in (begun_lab.state / "logs" / "1.try.log").read_text()
     assert cli("wait", 1, begun_lab.root, "--seconds", 0).stdout == verdict.stdout, "and again, later"
+
+
+def test_wait_returns_when_the_champions_code_is_back_in_place(begun_lab: Lab) -> None:
+    """A loop of ours is as far as the verdict, and a busy machine keeps it from the files for a moment."""
+    champions = (begun_lab.root / "train.py").read_bytes()
+    edit(begun_lab, "WARMDOWN_RATIO = 0.5", "WARMDOWN_RATIO = 0.25")
+    tried = (begun_lab.root / "train.py").read_bytes()
+    assert cli("try", "-m", "longer", begun_lab.root).returncode == 0
+    assert (begun_lab.root / "train.py").read_bytes() == champions
+    begun_lab.write({"train.py": tried})
+    lock = Lock(begun_lab.state)
+    lock.acquire()
+    later = threading.Timer(0.7, begun_lab.write, [{"train.py": champions}])
+    later.start()
+    assert wait(begun_lab, 1, 10.0).verdict is not None
+    assert (begun_lab.root / "train.py").read_bytes() == champions
+    later.join()
+    begun_lab.write({"train.py": tried})
+    began = time.monotonic()
+    assert wait(begun_lab, 1, 10.0).verdict is not None
+    assert 2.0 < time.monotonic() - began < 8.0, "whoever wrote it again is not waited for"
+    lock.release()
 
 
 def test_what_cannot_be_tried_is_one_line_and_leaves_nothing(begun_lab: Lab) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from research_loop.errors import ConfigError, LabError, ProposalError
-from research_loop.lab import Lab
+from research_loop.lab import Lab, repository_of
 from research_loop.ledger import Ledger, is_decided
 from research_loop.lock import is_held
 from research_loop.records import Experiment
@@ -21,6 +21,8 @@ RECORDED = "recorded as experiment {n}"
 """What `try` says once nothing can be lost any more."""
 LOOKS_A_SECOND = 5
 LONGEST_WORDS = 20_000
+SETTLES_SECONDS = 3.0
+"""From a verdict to what follows it: some milliseconds, more on a busy machine."""
 
 
 def begin_try(lab: Lab, what: str, why: str, risk: str, *, again: bool = False, unsafe: bool = False) -> int:
@@ -63,7 +65,8 @@ def _begin(state: Path, arguments: Sequence[str]) -> int:
 
 
 def wait(lab: Lab, n: int, seconds: float) -> Experiment:
-    """Experiment `n`, as soon as it has a verdict, or as it is after so many seconds.
+    """Experiment `n`, as soon as it has a verdict and the lab's own files are the champion's again where it was not
+    kept, or as it is after so many seconds.
 
     Raises ConfigError for seconds that are none, LabError where no loop is there to decide it, and LedgerError where
     there is no such experiment or ledger.
@@ -75,6 +78,7 @@ def wait(lab: Lab, n: int, seconds: float) -> Experiment:
         alive = is_held(lab.state)  # asked first: it may decide and end in between
         experiment = _experiment(lab, n)
         if experiment.verdict:
+            _wait_for_files(lab, experiment)
             return experiment
         if not alive:
             cure = f"research-loop run {shlex.quote(str(lab.root))} --experiments 0"
@@ -83,6 +87,17 @@ def wait(lab: Lab, n: int, seconds: float) -> Experiment:
             return experiment
         while time.monotonic() < until and is_held(lab.state) and not is_decided(lab.ledger_path, n):
             time.sleep(min(1 / LOOKS_A_SECOND, max(0.0, until - time.monotonic())))
+
+
+def _wait_for_files(lab: Lab, experiment: Experiment) -> None:
+    """A verdict is written down first: until the loop has put the champion's code in place of what was not kept."""
+    if experiment.kept or not is_held(lab.state):
+        return
+    tried, until = repository_of(lab).files(experiment.commit, lab.config.editable), time.monotonic() + SETTLES_SECONDS
+    while is_held(lab.state) and time.monotonic() < until:
+        if any((lab.root / path).read_bytes() != data for path, data in tried.items() if (lab.root / path).is_file()):
+            return
+        time.sleep(0.05)
 
 
 def _experiment(lab: Lab, n: int) -> Experiment:
