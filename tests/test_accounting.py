@@ -29,6 +29,20 @@ def test_a_night_between_two_sessions_is_not_waiting() -> None:
     assert found.waiting == 1.0
 
 
+def test_a_run_that_went_down_with_its_machine_counts_for_nothing() -> None:
+    """It is found at the next start, hours later."""
+    lost = Result("lost", "lost", seconds=9000.0)
+    found = account(history_of((0.0, lost), (9001.0, scored(10.0, 5.0, 9.0))), 5)
+    assert (found.failing, found.training, found.waiting, found.total) == (0.0, 5.0, 1.0, 11.0)
+
+
+def test_runs_side_by_side_wait_for_nobody() -> None:
+    """Two GPUs: one run each, then another pair, of which the second began two seconds after its GPU was free."""
+    runs = [(0.0, 100.0), (5.0, 100.0), (100.5, 90.0), (107.0, 90.0)]
+    found = account(history_of(*((began, scored(seconds, 60.0, 70.0)) for began, seconds in runs)), 60)
+    assert (found.training, found.waiting, found.total) == (240.0, 2.5, 382.5)
+
+
 def test_a_run_that_claims_to_have_trained_for_longer_than_it_lasted_is_not_believed() -> None:
     found = account(history_of((0.0, scored(10.0, 500.0, 9.0))), 5)
     assert (found.training, found.starting, found.evaluating) == (9.0, 0.0, 1.0)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from research_loop.records import History, Result
+from research_loop.records import History, Result, Run
 
 LONGEST_WAIT = 120.0
 """Seconds between two runs, beside twice the budget, that count as waiting: longer, and the loop was stopped."""
+
+CLOCKS_APART = 1.0
+"""Seconds: a start is written down a little after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +44,30 @@ class Account:
 
 
 def account(history: History, budget_seconds: float) -> Account:
-    """Adds up all runs of a lab, one after the other."""
+    """Adds up all runs of a lab, those side by side as well."""
     runs = sorted((run for e in history.experiments for run in e.runs), key=lambda run: run.started_at)
     parts = [_parts(run.result) for run in runs if run.result]
     training, starting, evaluating, failing = (sum(part[i] for part in parts) for i in range(4))
-    gaps = [b.started_at - a.started_at - a.result.seconds for a, b in itertools.pairwise(runs) if a.result]
-    waiting = sum(gap for gap in gaps if 0 < gap < LONGEST_WAIT + 2 * budget_seconds)
+    waiting = sum(gap for gap in _gaps(runs) if gap < LONGEST_WAIT + 2 * budget_seconds)
     return Account(training, starting, evaluating, failing, waiting)
 
 
+def _gaps(runs: Iterable[Run]) -> Iterable[float]:
+    """Seconds before each run, since the end of the one whose place it took: the last that had ended by then."""
+    ends: list[float] = []
+    for run in runs:
+        over = [end for end in ends if end <= run.started_at + CLOCKS_APART]
+        if over:
+            ends.remove(max(over))
+            yield max(0.0, run.started_at - max(over))
+        if run.result:
+            ends.append(run.started_at + run.result.seconds)
+
+
 def _parts(result: Result) -> tuple[float, float, float, float]:
-    """Training, starting, evaluating; or all of a run without a score."""
+    """Training, starting, evaluating; or all of a run without a score. Nobody knows when a lost one ended."""
+    if result.outcome == "lost":
+        return 0.0, 0.0, 0.0, 0.0
     if result.score is None:
         return 0.0, 0.0, 0.0, result.seconds
     ready = result.seconds if result.ready_seconds is None else result.ready_seconds
