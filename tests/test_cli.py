@@ -61,7 +61,7 @@ def test_status_says_best_baseline_and_counts(used_lab: Lab) -> None:
     facts = json.loads(cli("status", used_lab.root, "--json").stdout)
     assert f"best val_bpb {facts['champion']['score']:.6f}" in text and "unverified" in text
     assert facts["experiments"] == 5 == sum(facts["verdicts"].values())
-    assert facts["baseline"]["n"] == 0 and facts["running"] is None
+    assert facts["baseline"]["n"] == 0 and facts["running"] == []
     assert facts["champion"]["score"] <= facts["baseline"]["score"]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from research_loop.gpus import Brakes, first_gpu, machine
+from research_loop.errors import ConfigError
+from research_loop.gpus import Brakes, Gpu, Pool, choose, first_gpu, machine
 
 FACTS = """Model: 		 NVIDIA H100 80GB HBM3
 IRQ:   		 29
@@ -54,6 +55,47 @@ def test_a_machine_without_a_driver_has_none(tmp_path: Path) -> None:
 def test_a_gpu_is_named_by_model_and_uuid(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert machine(driver) == "NVIDIA H100 80GB HBM3 GPU-bbbb-2"
+
+
+@pytest.mark.parametrize(("visible", "numbers"), [(None, [3, 0]), ("1,0", [0, 3]), ("GPU-bbbb,0", [0, 3])])
+def test_several_are_those_that_cuda_may_see_in_its_order(
+    driver: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, numbers: list[int]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [gpu.number for gpu in choose(2, driver)] == numbers
+
+
+@pytest.mark.parametrize(("visible", "found"), [("1", 1), ("1,1", 1), ("0,7", 1), ("0,-1,1", 1), ("", 0)])
+def test_fewer_than_asked_for_is_said(driver: Path, monkeypatch: pytest.MonkeyPatch, visible: str, found: int) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(ConfigError, match=f"--gpus 2: {found} found: ask for fewer"):
+        choose(2, driver)
+
+
+def test_gpus_of_two_kinds_are_not_compared(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    facts = driver / "0000:81:00.0" / "information"
+    facts.write_text(facts.read_text().replace("H100 80GB HBM3", "L40S"))
+    with pytest.raises(ConfigError, match="--gpus 2: NVIDIA H100 80GB HBM3, NVIDIA L40S: choose alike ones"):
+        choose(2, driver)
+    assert [gpu.number for gpu in choose(1, driver)] == [3]
+
+
+def test_an_experiments_runs_take_turns_on_the_gpus_that_are_free() -> None:
+    one, two = Gpu(3, "H100", "GPU-a"), Gpu(0, "H100", "GPU-b")
+    pool = Pool([one, two])
+    assert pool.machine == "2 x H100 GPU-a GPU-b"
+    assert pool.take(4, 0) == one
+    assert pool.take(6, 0) == two, "the one that it would have had is taken"
+    assert pool.take(7, 0) is None
+    pool.give_back(4, 0)
+    assert pool.take(4, 1) == one, "the other one is taken"
+    pool.give_back(4, 1)
+    pool.give_back(6, 0)
+    assert pool.take(4, 1) == two and pool.take(4, 1) == two, "asked for again, it is the same"
+    assert Pool().take(4, 0) is None and Pool().machine is None
 
 
 def test_without_a_gpu_the_processor_is_the_machine(tmp_path: Path) -> None:

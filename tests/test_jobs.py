@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from research_loop import bytecode, edits, jobs, kernels
+from research_loop import bytecode, edits, jobs, kernels, sandbox
 from research_loop.errors import SandboxError
+from research_loop.gpus import Gpu
 from research_loop.lab import open_lab
 from research_loop.loop import ensure_baseline
 from research_loop.records import Proposal
@@ -170,3 +171,14 @@ def test_a_contained_run_reads_modules_that_were_compiled_for_the_lab(
     job = session.jobs.dry({}, session.history.experiments[0].commit, ("/usr/bin/env", "python3"), 10.0)
     session.jobs.clear_dry()
     assert "PYTHONPYCACHEPREFIX" not in job.environment, "another Python has other modules"
+
+
+def test_a_contained_run_gets_the_nodes_of_the_gpu_that_was_chosen_for_it(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int | None] = []
+    shown = sandbox._gpu
+    monkeypatch.setattr(sandbox, "_gpu", lambda number: (seen.append(number), shown(number))[1])
+    job = session.jobs.make(session.history.experiments[0], 7, 42, gpu=Gpu(5, "H100", "GPU-abc"))
+    assert (job.gpu, seen) == (5, [5])
+    session.jobs.clear(job)

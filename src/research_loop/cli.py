@@ -40,6 +40,7 @@ DataOption = Annotated[
 ShardsOption = Annotated[int | None, typer.Option("--num-shards", help="At most so many shards for training", min=1)]
 TrainOption = Annotated[Path | None, typer.Option("--train", help="Start from this train.py in place of ours")]
 BudgetOption = Annotated[int | None, typer.Option("--budget", help="Seconds of training a run", min=1)]
+GpusOption = Annotated[int, typer.Option("--gpus", help="Run on so many alike GPUs at once, one run on each", min=1)]
 UnsafeOption = Annotated[bool, typer.Option("--unsafe", help="Run a model's code even where no sandbox works")]
 ProfileOption = Annotated[str | None, typer.Option("--profile", help="Constants for another machine than this one")]
 
@@ -79,6 +80,7 @@ def run(
     train: TrainOption = None,
     budget: BudgetOption = None,
     profile: ProfileOption = None,
+    gpus: GpusOption = 1,
     unsafe: UnsafeOption = False,
 ) -> None:
     """Experiment until stopped: the main job. Makes the lab and prepares its data where there is none yet.
@@ -90,7 +92,7 @@ def run(
     from research_loop.loop import Limits, run_loop
     from research_loop.signals import Signals
 
-    limits = Limits(experiments, None if hours is None else hours * 3600)
+    limits, chosen = Limits(experiments, None if hours is None else hours * 3600), wiring.gpus_of(gpus)
     root, wish = wiring.folder_of(lab), wiring.wish_of(data, num_shards, train, budget, profile)
     if (root / "lab.toml").exists():
         from research_loop.lab import check_same_lab
@@ -101,7 +103,7 @@ def run(
         wiring.make(root, wish)
     opened = wiring.open_(root)
     editor, desk_of = wiring.editors_of(opened.config, proposer or [], cost)
-    with wiring.view_of(opened) as view, wiring.session_of(opened, view, unsafe) as session:
+    with wiring.view_of(opened) as view, wiring.session_of(opened, view, unsafe, chosen) as session:
         wiring.prepare(session)
         with Signals(session), desk_of(session) as desk:
             ended = run_loop(session, editor, limits, desk)
@@ -215,8 +217,8 @@ def wait(
     if experiment.verdict is not None:
         print(f"experiment {n}: {experiment.verdict.kind}: {experiment.verdict.detail}")
         return
-    live = read_live(opened.state)
-    left = f", {(1 - (live.share or 0.0)) * live.budget_seconds:.0f} s of training left" if live and live.n == n else ""
+    runs = [run for run in read_live(opened.state) if run.n == n]
+    left = "".join(f", {(1 - (run.share or 0.0)) * run.budget_seconds:.0f} s of training left" for run in runs)
     print(f"experiment {n}: no verdict yet{left}")
     raise typer.Exit(STILL_OPEN)
 

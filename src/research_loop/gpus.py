@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pynvml
+
+from research_loop.errors import ConfigError
 
 INFORMATION = Path("/proc/driver/nvidia/gpus")
 """A folder a GPU, named by its place on the bus, with the driver's facts in `information`."""
@@ -17,6 +21,59 @@ BRAKES = (
     | pynvml.nvmlClocksEventReasonHwThermalSlowdown
     | pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One that runs may get: `number` as in /dev/nvidia<number>."""
+
+    number: int
+    model: str
+    uuid: str
+
+
+class Pool:
+    """The GPUs that a session's runs are spread over, one a run at a time.
+
+    Scores of all of them are held against each other as those of one machine, so that an experiment's runs take turns
+    on them: how far two of them differ is part of the noise.
+    """
+
+    def __init__(self, gpus: Sequence[Gpu] = ()) -> None:
+        self._gpus, self._taken = tuple(gpus), dict[tuple[int, int], Gpu]()
+
+    @property
+    def machine(self) -> str | None:
+        """What its runs train on; None where there is nothing to choose from, and the machine says it."""
+        uuids = " ".join(gpu.uuid for gpu in self._gpus)
+        return f"{len(self._gpus)} x {self._gpus[0].model} {uuids}" if self._gpus else None
+
+    def take(self, n: int, k: int) -> Gpu | None:
+        """A free one for run `k` of experiment `n`, another one than for the run before where two are free."""
+        self.give_back(n, k)
+        at = (n + k) % max(1, len(self._gpus))
+        free = [gpu for gpu in (*self._gpus[at:], *self._gpus[:at]) if gpu not in self._taken.values()]
+        if not free:
+            return None
+        self._taken[n, k] = free[0]
+        return free[0]
+
+    def give_back(self, n: int, k: int) -> None:
+        self._taken.pop((n, k), None)
+
+
+def choose(count: int, information: Path = INFORMATION) -> list[Gpu]:
+    """So many of those that CUDA_VISIBLE_DEVICES allows, all if it is not set, in its order. Raises ConfigError where
+    there are fewer, or where they are not alike: runs on them could not be compared."""
+    found = [_gpu(facts) for facts in _allowed(information, os.environ.get("CUDA_VISIBLE_DEVICES"))]
+    gpus = [gpu for gpu in found if gpu is not None][:count]
+    if len(gpus) < count:
+        cure = "ask for fewer, or see `nvidia-smi` and CUDA_VISIBLE_DEVICES"
+        raise ConfigError(f"--gpus {count}: {len(gpus)} found: {cure}")
+    models = sorted({gpu.model for gpu in gpus})
+    if len(models) > 1:
+        raise ConfigError(f"--gpus {count}: {', '.join(models)}: choose alike ones with CUDA_VISIBLE_DEVICES")
+    return gpus
 
 
 def first_gpu(information: Path = INFORMATION) -> int | None:
@@ -46,13 +103,30 @@ def machine(information: Path = INFORMATION, processor: Path = Path("/proc/cpuin
 
 def _first(information: Path) -> dict[str, str]:
     """The driver's facts of the first GPU that CUDA_VISIBLE_DEVICES allows; none without one."""
-    found = [_facts(path) for path in sorted(information.glob("*/information"))]
-    wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    if wanted.isdecimal():
-        found = found[int(wanted) :]
-    else:
-        found = [facts for facts in found if wanted and facts.get("GPU UUID", "").startswith(wanted)]
+    found = _allowed(information, os.environ.get("CUDA_VISIBLE_DEVICES"))
     return found[0] if found else {}
+
+
+def _allowed(information: Path, visible: str | None) -> list[dict[str, str]]:
+    """Facts of all that are allowed, up to the first that is not there, as CUDA reads it."""
+    found = [_facts(path) for path in sorted(information.glob("*/information"))]
+    if visible is None:
+        return found
+    allowed: list[dict[str, str]] = []
+    for wanted in (part.strip() for part in visible.split(",")):
+        if wanted.isdecimal():
+            meant = found[int(wanted) : int(wanted) + 1]
+        else:
+            meant = [facts for facts in found if wanted and facts.get("GPU UUID", "").startswith(wanted)][:1]
+        if not meant or meant[0] in allowed:
+            break
+        allowed += meant
+    return allowed
+
+
+def _gpu(facts: dict[str, str]) -> Gpu | None:
+    number, uuid = facts.get("Device Minor", ""), facts.get("GPU UUID", "")
+    return Gpu(int(number), facts.get("Model", "GPU"), uuid) if number.isdecimal() and uuid else None
 
 
 def _facts(path: Path) -> dict[str, str]:

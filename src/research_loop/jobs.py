@@ -14,7 +14,7 @@ from research_loop import bytecode, sandbox
 from research_loop.errors import LabError, SandboxError
 from research_loop.exam import set_exam, show_training_data
 from research_loop.files import remove_tree
-from research_loop.gpus import first_gpu
+from research_loop.gpus import Gpu, first_gpu
 from research_loop.history import Repository
 from research_loop.kernels import Kernels
 from research_loop.lab import Lab
@@ -52,11 +52,13 @@ class JobMaker:
         *,
         ours: bool = False,
         audit: bool = False,
+        gpu: Gpu | None = None,
     ) -> Job:
         """The job of run `k`, its folder laid out, anew where half of it is there. Raises LabError where what is linked
         is missing.
 
-        `ours` says that no model wrote any of its code: later runs may get its compiled kernels.
+        `ours` says that no model wrote any of its code: later runs may get its compiled kernels. `gpu` is the one that
+        it gets; None is the first.
         """
         config, n = self._lab.config, experiment.n
         self._remove(f"{n}.{k}", f"{n}.{k}.*")
@@ -66,11 +68,13 @@ class JobMaker:
         log.parent.mkdir(exist_ok=True)
         exam = self._exam(rival, baseline, audit)
         environment = self._environment(f"{n}.{k}", seed) | ({"RESEARCH_LOOP_EXAM": "stdin"} if exam else {})
+        environment |= {"CUDA_VISIBLE_DEVICES": gpu.uuid} if gpu else {}  # a sandbox shows it alone
         python = sys.executable if config.command[0] == "python" else config.command[0]
-        spec = self._spec(work, shown, experiment if ours else None)
+        number = gpu.number if gpu else first_gpu()
+        spec = self._spec(work, shown, experiment if ours else None, number)
         command, environment = self._contained((python, *config.command[1:]), spec, environment)
         seconds = config.budget_seconds, config.limit_seconds
-        return Job(n, k, command, work, log, environment, config.metric, config.memory, *seconds, exam)
+        return Job(n, k, command, work, log, environment, config.metric, config.memory, *seconds, exam, gpu=number)
 
     def dry(self, files: Files, commit: str, command: tuple[str, ...], seconds: float) -> Job:
         """A job on files that are no experiment's yet, in `commit`'s folder, without GPU or exam."""
@@ -120,9 +124,8 @@ class JobMaker:
         argv, environment = self._backend.wrap(command, replace(spec, readable=(*spec.readable, compiled)), given)
         return argv, {**environment, "PYTHONPYCACHEPREFIX": str(compiled)}
 
-    def _spec(self, work: Path, shown: tuple[Path, ...], giver: Experiment | None) -> sandbox.Spec:
+    def _spec(self, work: Path, shown: tuple[Path, ...], giver: Experiment | None, gpu: int | None) -> sandbox.Spec:
         """`giver`: whose kernels this run may hand on. Who is decided has handed on its own, if they are not lost."""
-        gpu = first_gpu()
         if gpu is None:
             return sandbox.Spec(work, shown)
         if self._backend.name != sandbox.Bubblewrap.name:  # every run has another path, and Triton stores paths

@@ -374,7 +374,8 @@ class Pace:
 class Job:
     """One run to be started: a command in a prepared folder. With `exam`, the harness scores it.
 
-    `limit_seconds` is the hard limit by the harness's clock, `budget_seconds` what the run is to train for.
+    `limit_seconds` is the hard limit by the harness's clock, `budget_seconds` what the run is to train for. `gpu` is
+    the number in /dev/nvidia<number> of its own, one of those that `machine` names; None, where there is no choice.
     """
 
     n: int
@@ -389,6 +390,8 @@ class Job:
     limit_seconds: float
     exam: Exam | None = None
     pace: Pace | None = None
+    gpu: int | None = None
+    machine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import hashlib
 import secrets
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Self, TypeVar
@@ -22,7 +22,7 @@ from research_loop.branch import Branch
 from research_loop.drafts import GIVEN_UP, Asked
 from research_loop.dry_run import DryRuns
 from research_loop.errors import GitError, LabError, LedgerError
-from research_loop.gpus import vram_mb
+from research_loop.gpus import Gpu, Pool, vram_mb
 from research_loop.jobs import JobMaker
 from research_loop.judging import Judge
 from research_loop.lab import Lab, repository_of
@@ -62,7 +62,8 @@ def same_seeds(experiment: Experiment) -> int:
 class Session:
     """An open lab: lock, ledger, repository and runner. A context manager; raises LockedError on a second one.
 
-    `unsafe` lets code that a model may have written run where no sandbox works; `seed_of` draws the seeds of runs.
+    `unsafe` lets code that a model may have written run where no sandbox works; `seed_of` draws the seeds of runs; each
+    run gets one of the `gpus`, where there are several.
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class Session:
         *,
         unsafe: bool = False,
         seed_of: Callable[[Experiment], int] = same_seeds,
+        gpus: Sequence[Gpu] = (),
     ) -> None:
         self.lab, self.runner, self.watchers = lab, runner, Watchers(watchers)
-        self._seed_of, self._vram_mb = seed_of, vram_mb()
+        self._seed_of, self._vram_mb, self._gpus = seed_of, vram_mb(), Pool(gpus)
         self.stopping = False  # start nothing more
         self.halted = False  # and end what runs
         self.closing = False  # nobody waits for dry runs any more
@@ -158,12 +160,13 @@ class Session:
         self.check_pins()
         self.admission.refuse_uncontained(experiment.proposer, experiment.parent)
         seed, started_at, number = secrets.randbits(31), now(), len(self.ledger.audits())
-        job = self.jobs.make(experiment, AUDITS + number, seed, audit=True)
+        k = AUDITS + number
+        job = self.jobs.make(experiment, k, seed, audit=True, gpu=self._gpus.take(experiment.n, k))
         self.runner.start(job)
         while not (ended := self.runner.wait(1.0, self.watchers.progressed)):
             self._heed_stop()
         result = self._believed(ended[0][1])
-        self.jobs.clear(job)
+        self._clear(job)
         if result.outcome == "stopped":
             return None
         self.ledger.record_audit(audit := Audit(experiment.n, seed, started_at, result))
@@ -237,7 +240,9 @@ class Session:
         rivals = self._rival(self.history.champion), self._rival(self.history.baseline)
         seed = self._seed_of(experiment)
         ours, k = self.history.ours(experiment.proposer, experiment.parent), len(experiment.runs)
-        job = self._with_room(lambda: self.jobs.make(experiment, k, seed, *rivals, ours=ours))
+        gpu = self._gpus.take(n, k)
+        job = self._with_room(lambda: self.jobs.make(experiment, k, seed, *rivals, ours=ours, gpu=gpu))
+        job = replace(job, machine=self._gpus.machine)
         started = self.runner.start(self._judge.against(job, experiment))
         run = Run(n, job.k, seed, now(), started.keeper_pid, started.keeper_create_time)
         self._recorded(lambda: self.ledger.start_run(run))
@@ -254,13 +259,19 @@ class Session:
     def _finish(self, job: Job, result: Result) -> list[Experiment]:
         result = self._judge.heed(job.n, self._believed(result))
         experiment = self._recorded(lambda: self.ledger.finish_run(job.n, job.k, result))
-        self.jobs.clear(job)
+        self._clear(job)
         self.jobs.show_log(job)
+        self.watchers.ended(experiment)
         if experiment.verdict is not None:
             self.jobs.kernels.decided(experiment)
             self.watchers.changed(experiment, self.history)
             self._reconsider()
         return self._settle()
+
+    def _clear(self, job: Job) -> None:
+        """Of a run that has ended: its GPU is free, its folder goes."""
+        self._gpus.give_back(job.n, job.k)
+        self.jobs.clear(job)
 
     def _believed(self, result: Result) -> Result:
         """What a run without a sandbox says to the harness proves little: it can read the validation text."""

@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from research_loop.config import LabConfig
     from research_loop.data.preparation import CountModels
     from research_loop.desk import Desk
+    from research_loop.gpus import Gpu
     from research_loop.lab import Lab, Wish
     from research_loop.ledger import Ledger
     from research_loop.proposers import Proposer
@@ -116,14 +117,22 @@ def view_of(lab: Lab) -> Any:
     return kind(lab.config.metric, lab.config.budget_seconds)
 
 
-def session_of(lab: Lab, view: Any, unsafe: bool = False) -> Session:
+def gpus_of(count: int) -> list[Gpu]:
+    """Those that runs are spread over, where that is more than one."""
+    from research_loop.gpus import choose
+
+    return choose(count) if count > 1 else []
+
+
+def session_of(lab: Lab, view: Any, unsafe: bool = False, gpus: Sequence[Gpu] = ()) -> Session:
     from research_loop import runners
     from research_loop.session import Session
     from research_loop.views.live import LiveFile
     from research_loop.views.tsv import ResultsFile
 
     files = [ResultsFile(lab.root / "results.tsv", lab.config.metric), LiveFile(lab.state, lab.config.budget_seconds)]
-    return Session(lab, runners.load(lab.config.runner)(), [*files, view], unsafe=unsafe)
+    runner = runners.load(lab.config.runner)
+    return Session(lab, runner(slots=len(gpus)) if gpus else runner(), [*files, view], unsafe=unsafe, gpus=gpus)
 
 
 def editors_of(config: LabConfig, names: list[str], usd: float | None) -> tuple[Proposer, Callable[[Session], Desk]]:

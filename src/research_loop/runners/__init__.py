@@ -50,7 +50,8 @@ class Runner(Protocol):
         ...
 
 
-def load(name: str) -> Callable[[], Runner]:
-    """The runner's class or factory by its entry-point name; ConfigError names the known ones."""
-    factory: Callable[[], Runner] = plugins.load("runner", name)
+def load(name: str) -> Callable[..., Runner]:
+    """The runner's class or factory by its entry-point name, called with `slots` where it is to hold several;
+    ConfigError names the known ones."""
+    factory: Callable[..., Runner] = plugins.load("runner", name)
     return factory

@@ -161,7 +161,7 @@ class _Active:
         self._sample_at = 0.0
         self._peak_mb = 0.0
         self._memory = memory.look()
-        self._strain = Strain(first_gpu())
+        self._strain = Strain(first_gpu() if job.gpu is None else job.gpu)
         self._told_at, self._told_news = 0.0, 0
 
     def seconds(self) -> float:
@@ -262,7 +262,7 @@ class _Active:
             hopeless_at=self._gate.hopeless_at if self._gate else None,
             waited_share=self._strain.waited_share,
             braked_share=self._strain.braked_share,
-            machine=machine(),
+            machine=job.machine or machine(),
             summary=summary,
             curve=log.curve,
             log_tail="\n".join(log.tail()),

@@ -20,6 +20,9 @@ class Quiet:
     def progressed(self, progress: Progress) -> None:
         """A run printed news, at most a few times a second."""
 
+    def ended(self, experiment: Experiment) -> None:
+        """A run of it is over; what that means is told next."""
+
     def planned(self, what: str) -> None:
         """What would come next if the open experiment is discarded."""
 

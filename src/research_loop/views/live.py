@@ -1,4 +1,4 @@
-"""live.json: what the loop is doing right now, for `status` and other processes that look on."""
+"""live.json: the runs in flight, for `status` and other processes that look on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from research_loop.records import Experiment, History, Progress, Run
+from research_loop.records import Experiment, Progress, Run
 from research_loop.views import Quiet
 
 FILE = "live.json"
@@ -18,7 +18,7 @@ FILE = "live.json"
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The run in flight, as of `at` (seconds since 1970); pid and create time name the loop's process."""
+    """A run in flight, as of `at` (seconds since 1970); pid and create time name the loop's process."""
 
     pid: int
     create_time: float
@@ -36,39 +36,43 @@ class LiveFile(Quiet):
 
     def __init__(self, state: Path, budget_seconds: float) -> None:
         self._path, self._budget = state / FILE, budget_seconds
-        self._what: dict[int, str] = {}
+        self._running: dict[int, tuple[str, Progress]] = {}
         self._written_at = 0.0
         self._process = (os.getpid(), psutil.Process().create_time())
 
     def started(self, experiment: Experiment, run: Run) -> None:
-        self._what[experiment.n] = experiment.what
-        self._write(Progress(experiment.n, run.k, 0.0))
+        self._running[experiment.n] = experiment.what, Progress(experiment.n, run.k, 0.0)
+        self._write()
 
     def progressed(self, progress: Progress) -> None:
+        if progress.n in self._running:
+            self._running[progress.n] = self._running[progress.n][0], progress
         if time.monotonic() - self._written_at >= 1.0:
-            self._write(progress)
+            self._write()
 
-    def decided(self, experiment: Experiment, history: History) -> None:
-        self._what.pop(experiment.n, None)
-        self._path.unlink(missing_ok=True)
+    def ended(self, experiment: Experiment) -> None:
+        self._running.pop(experiment.n, None)
+        self._write()
 
     def closed(self) -> None:
         self._path.unlink(missing_ok=True)
 
-    def _write(self, progress: Progress) -> None:
+    def _write(self) -> None:
         self._written_at = time.monotonic()
+        if not self._running:
+            self._path.unlink(missing_ok=True)
+            return
         loop = (*self._process, time.time())
-        what = self._what.get(progress.n, "")
-        run = (progress.n, what, progress.seconds, self._budget, progress.share, progress.loss)
+        runs = [(n, what, p.seconds, self._budget, p.share, p.loss) for n, (what, p) in self._running.items()]
         part = self._path.with_suffix(".part")
-        part.write_text(json.dumps([*loop, *run]))
+        part.write_text(json.dumps([[*loop, *run] for run in runs]))
         part.replace(self._path)
 
 
-def read_live(state: Path) -> Live | None:
-    """The run in flight; None when nothing runs or the loop that wrote it is gone."""
+def read_live(state: Path) -> list[Live]:
+    """The runs in flight; none when the loop that wrote them is gone."""
     try:
-        live = Live(*json.loads((state / FILE).read_text()))
-        return live if abs(psutil.Process(live.pid).create_time() - live.create_time) < 2 else None
+        runs = [Live(*run) for run in json.loads((state / FILE).read_text())]
+        return [run for run in runs if abs(psutil.Process(run.pid).create_time() - run.create_time) < 2]
     except (OSError, ValueError, TypeError, psutil.Error):
-        return None
+        return []

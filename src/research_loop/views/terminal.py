@@ -25,8 +25,7 @@ class Terminal(Quiet):
     def __init__(self, metric: str, budget_seconds: float) -> None:
         self._metric, self._budget = metric, budget_seconds
         self._history = History()
-        self._current: Experiment | None = None
-        self._progress: Progress | None = None
+        self._running: dict[int, tuple[Experiment, Progress | None]] = {}
         self._next = ""
         self._headed = False
         self._console = Console()
@@ -50,23 +49,27 @@ class Terminal(Quiet):
     def started(self, experiment: Experiment, run: Run) -> None:
         if not self._headed:
             self._show_table_so_far()
-        self._current, self._progress, self._next = experiment, None, ""
+        self._running[experiment.n], self._next = (experiment, None), ""
 
     def progressed(self, progress: Progress) -> None:
-        self._progress = progress
+        if progress.n in self._running:
+            self._running[progress.n] = self._running[progress.n][0], progress
+
+    def ended(self, experiment: Experiment) -> None:
+        self._running.pop(experiment.n, None)
 
     def planned(self, what: str) -> None:
         self._next = what
 
     def decided(self, experiment: Experiment, history: History) -> None:
-        self._history, self._current = history, None
+        self._history = history
         assert experiment.verdict is not None
         self._print(row(experiment), STYLES[experiment.verdict.kind])
         if experiment.verdict.kind == "crash":
             self._print(f"{'':>7}{experiment.verdict.detail}", "red")
 
     def changed(self, experiment: Experiment, history: History) -> None:
-        self._history, self._current = history, None
+        self._history = history
         if not experiment.kept:
             self._print(taken_back(experiment), "bold red")
 
@@ -84,23 +87,24 @@ class Terminal(Quiet):
         return f"{best(self._history, self._metric)}; {tally(self._history)}"
 
     def _render(self) -> Group:
-        if self._current is None:
+        if not self._running:
             return Group()
         summary = self._summary() if self._history.champion else "the baseline comes first"
-        lines: list[Text | Table] = [
-            Text(f"{self._current.n:>5}  {self._current.what}", no_wrap=True, overflow="ellipsis"),
-            self._bar(),
-        ]
+        lines: list[Text | Table] = []
+        for experiment, progress in list(self._running.values()):  # drawn by a thread of its own
+            lines.append(Text(f"{experiment.n:>5}  {experiment.what}", no_wrap=True, overflow="ellipsis"))
+            lines.append(self._bar(progress))
         lines.append(Text(summary, style="cyan", no_wrap=True, overflow="ellipsis"))
         if self._next:
-            lines.append(
-                Text(f"next, if this is discarded: {self._next}", style="dim", no_wrap=True, overflow="ellipsis")
-            )
+            lines.append(Text(f"{self._if()}: {self._next}", style="dim", no_wrap=True, overflow="ellipsis"))
         return Group(*lines)
 
-    def _bar(self) -> Table:
-        share = (self._progress.share if self._progress else None) or 0.0
-        loss = self._progress.loss if self._progress else None
+    def _if(self) -> str:
+        return "next, if this is discarded" if len(self._running) == 1 else "next, if these are discarded"
+
+    def _bar(self, progress: Progress | None) -> Table:
+        share = (progress.share if progress else None) or 0.0
+        loss = progress.loss if progress else None
         left = f"{self._budget * (1 - share):.0f} s left" if 0 < share < 1 else "scoring" if share else "starting"
         table = Table.grid(padding=(0, 1))
         table.add_row(
@@ -110,10 +114,12 @@ class Terminal(Quiet):
 
 
 class PlainLines(Quiet):
-    """The same for a pipe: one line an event, progress every few seconds."""
+    """The same for a pipe: one line an event, progress every few seconds, with its experiment's number where there are
+    several."""
 
     def __init__(self, metric: str, budget_seconds: float) -> None:
-        self._metric, self._budget, self._said_at, self._share = metric, budget_seconds, 0.0, 0.0
+        self._metric, self._budget = metric, budget_seconds
+        self._running: dict[int, tuple[float, float]] = {}  # when it was last told of, and the share then
         self._announced: set[int] = set()
 
     def __enter__(self) -> PlainLines:
@@ -130,7 +136,7 @@ class PlainLines(Quiet):
         print(text, flush=True)
 
     def started(self, experiment: Experiment, run: Run) -> None:
-        self._said_at, self._share = time.monotonic(), 0.0
+        self._running[experiment.n] = time.monotonic(), 0.0
         if experiment.verdict is not None or experiment.n in self._announced:
             print(f"  run {run.k + 1} of experiment {experiment.n}", flush=True)
             return
@@ -139,20 +145,29 @@ class PlainLines(Quiet):
         print(f"experiment {experiment.n}: {experiment.what}{why}", flush=True)
 
     def progressed(self, progress: Progress) -> None:
+        said_at, before = self._running.get(progress.n, (0.0, 0.0))
         share = progress.share
-        ends = share is not None and share >= 1 and self._share < 1
-        if share is None or share == self._share or not (ends or time.monotonic() - self._said_at > PLAIN_SECONDS):
+        ends = share is not None and share >= 1 and before < 1
+        if share is None or share == before or not (ends or time.monotonic() - said_at > PLAIN_SECONDS):
             return
-        self._said_at, self._share = time.monotonic(), share
+        self._running[progress.n] = time.monotonic(), share
         loss = "" if progress.loss is None else f", loss {progress.loss:.4f}"
         left = f"{self._budget * (1 - share):.0f} s left" if share < 1 else "trained, scoring"
-        print(f"  {left}{loss}", flush=True)
+        print(f"  {self._which(progress.n)}{left}{loss}", flush=True)
+
+    def ended(self, experiment: Experiment) -> None:
+        self._running.pop(experiment.n, None)
 
     def decided(self, experiment: Experiment, history: History) -> None:
         verdict = experiment.verdict
         assert verdict is not None
-        print(f"  {verdict.kind}: {verdict.detail}; {best(history, self._metric)}; {tally(history)}", flush=True)
+        fact = f"{verdict.kind}: {verdict.detail}; {best(history, self._metric)}; {tally(history)}"
+        print(f"  {self._which(experiment.n)}{fact}", flush=True)
 
     def changed(self, experiment: Experiment, history: History) -> None:
         if not experiment.kept:
             print(f"  {taken_back(experiment)}; {best(history, self._metric)}", flush=True)
+
+    def _which(self, n: int) -> str:
+        """Nothing where there is only one that it can be."""
+        return f"{n}: " if self._running.keys() - {n} else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -83,7 +84,7 @@ def status(
     *,
     place: str,
     branch: str,
-    live: Live | None,
+    live: Sequence[Live],
     counts: str,
     spent: Spent = NOTHING_SPENT,
     last: int = 10,
@@ -95,10 +96,10 @@ def status(
     time_line = account(history, config.budget_seconds).line()
     facts = (noise_line(history, config), time_line, early_stop_line(history), money_line(history, spent), counts)
     lines += [fact for fact in facts if fact]
-    if live is not None:
-        left = max(0.0, live.budget_seconds - (live.share or 0.0) * live.budget_seconds)
-        loss = "" if live.loss is None else f", loss {live.loss:.4f}"
-        lines += [f"now: experiment {live.n}, {left:.0f} s of training left{loss}: {live.what} (pid {live.pid})"]
+    for run in live:
+        left = max(0.0, run.budget_seconds - (run.share or 0.0) * run.budget_seconds)
+        loss = "" if run.loss is None else f", loss {run.loss:.4f}"
+        lines += [f"now: experiment {run.n}, {left:.0f} s of training left{loss}: {run.what} (pid {run.pid})"]
     lines += [row(e) for e in history.experiments[-last:]]
     return "\n".join(lines)
 
@@ -149,7 +150,7 @@ def _noise_json(history: History, config: LabConfig) -> dict[str, Any] | None:
 
 
 def status_json(
-    history: History, config: LabConfig, *, place: str, branch: str, live: Live | None, spent: Spent = NOTHING_SPENT
+    history: History, config: LabConfig, *, place: str, branch: str, live: Sequence[Live], spent: Spent = NOTHING_SPENT
 ) -> dict[str, Any]:
     """`research-loop status --json`: the same as data; scores are null where there is none."""
     kinds = Counter(e.verdict.kind if e.verdict else "open" for e in history.experiments)
@@ -166,7 +167,7 @@ def status_json(
         "noise": _noise_json(history, config),
         "seconds": asdict(account(history, config.budget_seconds)),
         "drafts": asdict(spent),
-        "running": _finite(asdict(live)) if live else None,
+        "running": [_finite(asdict(run)) for run in live],
         "last": [_brief(e) for e in history.experiments[-10:]],
     }
 
