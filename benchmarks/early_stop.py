@@ -19,7 +19,8 @@ from research_loop.history import Repository
 from research_loop.judging import changed_constants
 from research_loop.lab import Lab, open_lab
 from research_loop.ledger import Ledger
-from research_loop.records import Experiment, Pace
+from research_loop.records import Experiment
+from research_loop.tasks import Pace
 
 
 @dataclass

@@ -25,7 +25,7 @@ import torch
 
 from research_loop.challenge import first_look, second_look
 from research_loop.exam import examine, set_exam
-from research_loop.records import Exam, Marks
+from research_loop.tasks import Exam, Marks
 
 SHARE = 0.001
 CERTAIN = 40.0

@@ -23,9 +23,9 @@ from research_loop.exam import set_exam
 from research_loop.lab import Lab, Wish, make_gpt_lab, open_lab
 from research_loop.lock import is_held, owner_pid
 from research_loop.loop import ensure_baseline
-from research_loop.records import Exam
 from research_loop.runners.local import LocalRunner
 from research_loop.session import Session
+from research_loop.tasks import Exam
 from research_loop.testing.labs import make_quick_lab, set_constants
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from research_loop.exam import examine
-from research_loop.records import Exam, Marks
+from research_loop.tasks import Exam, Marks
 
 Tensor = torch.Tensor
 

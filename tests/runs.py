@@ -15,9 +15,10 @@ import psutil
 import pytest
 
 from research_loop.lab import Lab
-from research_loop.records import Job, Progress, Result
+from research_loop.records import Result
 from research_loop.runners.local import LocalRunner
 from research_loop.runners.remains import LAB_MARKER
+from research_loop.tasks import Job, Progress
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs a child subreaper")
 
@@ -92,7 +93,7 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
 HARNESS = """
 import json, sys
 from pathlib import Path
-from research_loop.records import Job
+from research_loop.tasks import Job
 from research_loop.runners.local import LocalRunner
 spec = json.loads(sys.argv[1])
 folder = Path(spec["folder"])

@@ -41,6 +41,9 @@ def test_runs_side_by_side_wait_for_nobody() -> None:
     runs = [(0.0, 100.0), (5.0, 100.0), (100.5, 90.0), (107.0, 90.0)]
     found = account(history_of(*((began, scored(seconds, 60.0, 70.0)) for began, seconds in runs)), 60)
     assert (found.training, found.waiting, found.total) == (240.0, 2.5, 382.5)
+    idle = [(0.0, 100.0), (0.0, 10.0), (11.0, 39.0), (100.5, 50.0), (101.0, 50.0)]
+    found = account(history_of(*((began, scored(seconds, 5.0, 6.0)) for began, seconds in idle)), 60)
+    assert found.waiting == 1.0 + 0.5 + 51.0, "a place is taken once"
 
 
 def test_a_run_that_claims_to_have_trained_for_longer_than_it_lasted_is_not_believed() -> None:

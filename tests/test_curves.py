@@ -13,9 +13,10 @@ from research_loop.curves import Gate, loss_at, margin, pace_of
 from research_loop.judging import changed_constants
 from research_loop.lab import open_lab
 from research_loop.loop import ensure_baseline
-from research_loop.records import Pace, Point, Proposal
+from research_loop.records import Point, Proposal
 from research_loop.runners.local import LocalRunner
 from research_loop.session import Session
+from research_loop.tasks import Pace
 from research_loop.testing.labs import TRAIN, make_quick_lab
 
 CHAMPION = tuple(Point(i / 20, i, 4.0 - 3 * i / 20) for i in range(21))

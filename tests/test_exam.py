@@ -19,7 +19,7 @@ from research_loop.challenge import HELD_PLACES
 from research_loop.data.preparation import prepare_lab
 from research_loop.exam import set_exam
 from research_loop.lab import Lab, open_lab
-from research_loop.records import Exam, Marks, Rival
+from research_loop.tasks import Exam, Marks, Rival
 
 
 @pytest.fixture(scope="module")

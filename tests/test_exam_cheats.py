@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from exams import Tensor, Wrapped, marks_of
-from research_loop.records import Exam
+from research_loop.tasks import Exam
 
 
 class Zero(Wrapped):

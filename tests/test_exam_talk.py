@@ -13,8 +13,8 @@ import pytest
 
 from research_loop.channel import Channel
 from research_loop.exam import examine
-from research_loop.records import Exam
 from research_loop.runners.local import LocalRunner
+from research_loop.tasks import Exam
 from runs import make_job, run
 
 

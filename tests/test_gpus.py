@@ -83,19 +83,18 @@ def test_gpus_of_two_kinds_are_not_compared(driver: Path, monkeypatch: pytest.Mo
     assert [gpu.number for gpu in choose(1, driver)] == [3]
 
 
-def test_an_experiments_runs_take_turns_on_the_gpus_that_are_free() -> None:
+def test_an_experiments_runs_take_turns_on_the_gpus() -> None:
     one, two = Gpu(3, "H100", "GPU-a"), Gpu(0, "H100", "GPU-b")
     pool = Pool([one, two])
     assert pool.machine == "2 x H100 GPU-a GPU-b"
-    assert pool.take(4, 0) == one
-    assert pool.take(6, 0) == two, "the one that it would have had is taken"
-    assert pool.take(7, 0) is None
+    assert pool.take(4, 0) == one and pool.take(6, 0) == two and pool.take(7, 0) is None
     pool.give_back(4, 0)
-    assert pool.take(4, 1) == one, "the other one is taken"
-    pool.give_back(4, 1)
+    assert not pool.suits(["GPU-a"]) and pool.suits(["GPU-b"]) and pool.suits([]), "GPU-a is the free one"
+    assert pool.suits(["GPU-a", "GPU-b"]) and pool.suits(["GPU-of-another-machine"])
     pool.give_back(6, 0)
-    assert pool.take(4, 1) == two and pool.take(4, 1) == two, "asked for again, it is the same"
-    assert Pool().take(4, 0) is None and Pool().machine is None
+    assert pool.take(4, 1, ["GPU-a"]) == two and pool.take(4, 1, ["GPU-a"]) == two, "asked for again, it is the same"
+    assert pool.take(8, 2, ["GPU-a", "GPU-a"]) == one, "better than none"
+    assert Pool().take(4, 0) is None and Pool().machine is None and Pool().suits([])
 
 
 def test_without_a_gpu_the_processor_is_the_machine(tmp_path: Path) -> None:

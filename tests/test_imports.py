@@ -9,7 +9,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "research_loop"
 LAYERS = [
-    {"records", "errors", "files", "plain", "gpus", "bytecode", "keys", "parsing"},
+    {"records", "tasks", "errors", "files", "plain", "gpus", "bytecode", "keys", "parsing"},
     {
         "config",
         "edits",

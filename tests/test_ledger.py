@@ -109,7 +109,7 @@ def test_a_ledger_of_the_format_before_is_brought_up_to_date_with_all_that_it_ho
     with closing(sqlite3.connect(tmp_path / "ledger")) as old:
         old.execute("DROP TABLE drafts")
         old.execute("DROP TABLE begun")
-        for table, column in (*ADDED[3], *ADDED[4], *ADDED[5]):
+        for table, column in (*ADDED[3], *ADDED[4], *ADDED[5], *ADDED[6]):
             old.execute(f"ALTER TABLE {table} DROP COLUMN {column.split()[0]}")
         old.execute("PRAGMA user_version = 3")
         old.commit()

@@ -12,11 +12,12 @@ import psutil
 import pytest
 
 from research_loop.errors import RunError
-from research_loop.records import Job, Progress, Result
+from research_loop.records import Result
 from research_loop.runners import memory
 from research_loop.runners.local import LocalRunner
 from research_loop.runners.memory import Memory
 from research_loop.runners.remains import RUN_MARKER
+from research_loop.tasks import Job, Progress
 from runs import finish, first_line, harness, linux, make_job, run
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from research_loop import edits
 from research_loop.gpus import Gpu
 from research_loop.lab import Lab, open_lab
-from research_loop.loop import Limits, run_loop
+from research_loop.ledger import Ledger
+from research_loop.loop import Limits, ensure_baseline, run_loop
 from research_loop.proposers.search import SearchProposer
-from research_loop.records import Experiment, Progress, Run
+from research_loop.records import Experiment, Proposal, Run
 from research_loop.runners.local import LocalRunner
 from research_loop.session import Session
+from research_loop.tasks import Progress
 from research_loop.testing.labs import make_quick_lab
 from research_loop.views import Quiet
 from research_loop.views.live import Live, LiveFile, read_live
@@ -75,9 +78,38 @@ def test_a_lab_that_ran_on_two_goes_on_with_one_and_runs_its_champion_again(tmp_
     (root / "lab.toml").write_text((root / "lab.toml").read_text().replace('noise = "none"', 'noise = "measured"'))
     lab = open_lab(root)
     ran(lab, 2)
+    turns = [run.result.gpu for run in Ledger(lab.ledger_path, read_only=True).experiment(0).runs if run.result]
+    assert turns[:3] == ["GPU-a", "GPU-b", "GPU-a"], "the baseline is alone and takes turns"
     again = ran(lab, 1, gpus=TWO[:1])
     assert len({run.result.machine for e in again for run in e.runs if run.result}) == 2
     assert all(e.verdict for e in again)
+
+
+def test_a_second_run_waits_for_the_other_gpu_and_the_free_one_does_not_wait(tmp_path: Path) -> None:
+    """The longer of two ends later: meanwhile a third begins where the shorter was, whose second run comes after."""
+    root = make_quick_lab(tmp_path / "lab", train=TRAIN.replace("sleep(0.1)", "sleep(DEPTH / 40)")).root
+    (root / "lab.toml").write_text((root / "lab.toml").read_text().replace('noise = "none"', 'noise = "measured"'))
+    lab = open_lab(root)
+    with Session(lab, LocalRunner(2), gpus=TWO) as session:
+        ensure_baseline(session)
+        source = session.open().files["train.py"].decode()
+
+        def submit(depth: int) -> int:
+            edited = edits.replace(source, {"DEPTH": depth, "RATE": depth * 0.001})  # far better, so run twice
+            return session.submit(Proposal({"train.py": edited.encode()}, f"{depth}", parent=0)).n
+
+        long, short = submit(40), submit(4)
+        while not session.ledger.experiment(short).last:
+            session.pump(1.0)
+        assert session.room, "the second run of the short one is queued for the GPU of the long one"
+        third = submit(39)
+        session.pump(0.0)
+        begun = {n: session.ledger.experiment(n).runs for n in (long, short, third)}
+        assert [len(runs) for runs in begun.values()] == [1, 1, 1]
+        for n in begun:
+            session.finish(n)
+        gpus = {n: [run.result.gpu for run in session.ledger.experiment(n).runs if run.result] for n in begun}
+    assert gpus[long][0] == gpus[short][1] != gpus[short][0] == gpus[third][0]
 
 
 def test_plain_lines_name_the_experiment_where_it_could_be_another(

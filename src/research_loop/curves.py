@@ -18,7 +18,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from research_loop.records import Pace, Point
+from research_loop.records import Point
+from research_loop.tasks import Pace
 
 MARGINS = ((0.25, 0.06), (0.5, 0.04), (0.75, 0.02), (0.9, 0.009))
 """Share of the budget, and how far above the champion's loss, as a share of it; straight lines between."""

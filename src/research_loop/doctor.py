@@ -30,10 +30,10 @@ from research_loop import seccomp
 from research_loop.doctor_probes import HOSTILE, NEEDED, Attempt
 from research_loop.files import remove_tree
 from research_loop.gpus import first_gpu
-from research_loop.records import Job
 from research_loop.runners.local import LocalRunner
 from research_loop.runners.remains import RUN_MARKER
 from research_loop.sandbox import Backend, Spec, choose, scratch_of
+from research_loop.tasks import Job
 
 SCRATCH_MB, PROCESSES, FORKS = 16, 64, 300
 LIMIT_SECONDS = 60.0

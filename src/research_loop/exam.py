@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from research_loop.channel import Broken, Channel
-from research_loop.records import Exam, Marks, Rival
+from research_loop.tasks import Exam, Marks, Rival
 
 if TYPE_CHECKING:
     import numpy as np

@@ -35,8 +35,8 @@ class Gpu:
 class Pool:
     """The GPUs that a session's runs are spread over, one a run at a time.
 
-    Scores of all of them are held against each other as those of one machine, so that an experiment's runs take turns
-    on them: how far two of them differ is part of the noise.
+    Scores of all of them are held against each other as those of one machine, so an experiment's runs take turns on
+    them: what one of them is faster or slower by speaks for and against it alike.
     """
 
     def __init__(self, gpus: Sequence[Gpu] = ()) -> None:
@@ -48,18 +48,25 @@ class Pool:
         uuids = " ".join(gpu.uuid for gpu in self._gpus)
         return f"{len(self._gpus)} x {self._gpus[0].model} {uuids}" if self._gpus else None
 
-    def take(self, n: int, k: int) -> Gpu | None:
-        """A free one for run `k` of experiment `n`, another one than for the run before where two are free."""
+    def suits(self, before: Sequence[str | None]) -> bool:
+        """Whether a GPU is free on which an experiment, whose runs had those `before` by UUID, is due: none of the
+        others had fewer of them."""
+        counts = [before.count(gpu.uuid) for gpu in self._gpus]
+        return not counts or any(before.count(gpu.uuid) == min(counts) for gpu in self._free())
+
+    def take(self, n: int, k: int, before: Sequence[str | None] = ()) -> Gpu | None:
+        """A free one for run `k` of experiment `n`: of those that the fewest of its runs `before` had, the first."""
         self.give_back(n, k)
-        at = (n + k) % max(1, len(self._gpus))
-        free = [gpu for gpu in (*self._gpus[at:], *self._gpus[:at]) if gpu not in self._taken.values()]
-        if not free:
-            return None
-        self._taken[n, k] = free[0]
-        return free[0]
+        gpu = min(self._free(), key=lambda gpu: before.count(gpu.uuid), default=None)
+        if gpu is not None:
+            self._taken[n, k] = gpu
+        return gpu
 
     def give_back(self, n: int, k: int) -> None:
         self._taken.pop((n, k), None)
+
+    def _free(self) -> list[Gpu]:
+        return [gpu for gpu in self._gpus if gpu not in self._taken.values()]
 
 
 def choose(count: int, information: Path = INFORMATION) -> list[Gpu]:

@@ -18,7 +18,8 @@ from research_loop.gpus import Gpu, first_gpu
 from research_loop.history import Repository
 from research_loop.kernels import Kernels
 from research_loop.lab import Lab
-from research_loop.records import Exam, Experiment, Files, Job, Rival
+from research_loop.records import Experiment, Files
+from research_loop.tasks import Exam, Job, Rival
 
 PASSED_ON = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH"}
 PASSED_ON_PREFIXES = ("LC_", "LD_", "CUDA_", "NVIDIA_", "TORCH", "PYTORCH_", "TRITON_", "OMP_", "MKL_", "XDG_")
@@ -70,11 +71,10 @@ class JobMaker:
         environment = self._environment(f"{n}.{k}", seed) | ({"RESEARCH_LOOP_EXAM": "stdin"} if exam else {})
         environment |= {"CUDA_VISIBLE_DEVICES": gpu.uuid} if gpu else {}  # a sandbox shows it alone
         python = sys.executable if config.command[0] == "python" else config.command[0]
-        number = gpu.number if gpu else first_gpu()
-        spec = self._spec(work, shown, experiment if ours else None, number)
+        spec = self._spec(work, shown, experiment if ours else None, gpu.number if gpu else first_gpu())
         command, environment = self._contained((python, *config.command[1:]), spec, environment)
         seconds = config.budget_seconds, config.limit_seconds
-        return Job(n, k, command, work, log, environment, config.metric, config.memory, *seconds, exam, gpu=number)
+        return Job(n, k, command, work, log, environment, config.metric, config.memory, *seconds, exam, gpu=gpu)
 
     def dry(self, files: Files, commit: str, command: tuple[str, ...], seconds: float) -> Job:
         """A job on files that are no experiment's yet, in `commit`'s folder, without GPU or exam."""

@@ -12,7 +12,8 @@ from research_loop.errors import ProposalError
 from research_loop.history import Repository
 from research_loop.lab import Lab
 from research_loop.ledger import Ledger, now
-from research_loop.records import Experiment, Files, History, Job, Pace, Result, Run, Verdict
+from research_loop.records import Experiment, Files, History, Result, Run, Verdict
+from research_loop.tasks import Job, Pace
 from research_loop.verdict import Again, Rules
 
 CHAMPION_EVERY = 25

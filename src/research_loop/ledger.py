@@ -22,11 +22,12 @@ from research_loop.drafts import Asked, Spent
 from research_loop.errors import LedgerError
 from research_loop.records import Audit, Draft, Experiment, History, Point, Result, Run, Score, Usage, Verdict
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 ADDED = {
     3: [("results", "waited_share REAL"), ("results", "braked_share REAL")],
     4: [("experiments", "draft INTEGER REFERENCES drafts")],
     5: [("results", "machine TEXT"), ("audits", "machine TEXT")],
+    6: [("results", "gpu TEXT")],
 }
 """Columns that a format has more than the one before it, by the number of that."""
 TABLES = {
@@ -45,7 +46,7 @@ TABLES = {
         detail TEXT NOT NULL, score REAL, verified TEXT, exact REAL, exit_code INTEGER, seconds REAL NOT NULL,
         startup_seconds REAL, ready_seconds REAL, committed_seconds REAL, exam_seconds REAL, training_seconds REAL,
         steps_per_second REAL, peak_vram_mb REAL, peak_ram_mb REAL, hopeless_at REAL, summary TEXT NOT NULL,
-        waited_share REAL, braked_share REAL, machine TEXT,
+        waited_share REAL, braked_share REAL, machine TEXT, gpu TEXT,
         PRIMARY KEY (n, k), FOREIGN KEY (n, k) REFERENCES runs (n, k)""",
     "traces": """n INTEGER NOT NULL, k INTEGER NOT NULL, curve TEXT NOT NULL, log_tail TEXT NOT NULL,
         held_nats BLOB NOT NULL,
@@ -59,7 +60,7 @@ TABLES = {
 RESULT_COLUMNS = [
     *("outcome", "reason", "detail", "score", "verified", "exact", "exit_code", "seconds", "startup_seconds"),
     *("ready_seconds", "committed_seconds", "exam_seconds", "training_seconds", "steps_per_second", "peak_vram_mb"),
-    *("peak_ram_mb", "hopeless_at", "waited_share", "braked_share", "machine"),
+    *("peak_ram_mb", "hopeless_at", "waited_share", "braked_share", "machine", "gpu"),
 ]
 """Of a result in `history`; the run's summary, curve and log stay in the file."""
 EXPERIMENT_FIELDS = ("n", "what", "why", "risk", "proposer", "parent", "commit", "key", "created_at", "draft")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 Files = Mapping[str, bytes]
@@ -19,9 +17,6 @@ believe; cut short, for it could not win; badly; stopped by the user; lost to a 
 VerdictKind = Literal["keep", "discard", "crash"]
 
 Verified = Literal["unverified", "challenged", "confirmed"]
-
-Cut = tuple[int, int]
-"""A range of validation rows: first and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ class Result:
     from ready to the last answer; the summary's figures are the run's own word. `hopeless_at` is the share of the
     budget at which its loss was too far above the champion's; some of such runs go on. `waited_share` is the share of
     its threads' time that other programs took, `braked_share` that of its time in which heat or the power supply held
-    its GPU back. `machine` names what it trained on.
+    its GPU back. `machine` names what it trained on, `gpu` by its UUID which of several GPUs.
     """
 
     outcome: Outcome
@@ -79,6 +74,7 @@ class Result:
     waited_share: float | None = None
     braked_share: float | None = None
     machine: str | None = None
+    gpu: str | None = None
     summary: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[Point, ...] = ()
     log_tail: str = ""
@@ -303,107 +299,6 @@ class Checkout:
     parent: int
     files: Files
     context: Files = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Rival:
-    """The champion's score, and its nats (little-endian float32) on the places of held rows that all runs are asked.
-
-    `held_value` is the score of the runs that these are of, since others of its runs were luckier or less so; None
-    where that is `value`.
-    """
-
-    value: float
-    held_nats: bytes = b""
-    held_value: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Exam:
-    """What a run is asked; none of it is within its reach. `seed` chooses places and other futures.
-
-    A score of `look_below` or less gets a second look, at the `held` rows too.
-    `held_seed` chooses the places there, and stays the same, so that runs compare place by place: with the rival and
-    with the `baseline`, or small false gains could follow upon each other.
-    """
-
-    validation: Path
-    training: Path
-    token_bytes: Path
-    tokenizer: Path
-    row_tokens: int
-    scored: Cut
-    held: Cut
-    seed: int
-    held_seed: int = 0
-    rival: Rival | None = None
-    baseline: Rival | None = None
-    look_below: float = math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """What came of it. `value` and `exact` in bits per byte; seconds by the harness's clock: from the spawn until it
-    was ready and until it had committed itself to a score, and from the one to the end of the exam."""
-
-    value: float | None = None
-    exact: float | None = None
-    verified: Verified = "unverified"
-    rejected: str = ""
-    detail: str = ""
-    ready_seconds: float | None = None
-    committed_seconds: float | None = None
-    exam_seconds: float | None = None
-    held_nats: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """The champion's curve, (share of the budget, loss in nats), how far its runs are apart there, and how strictly a
-    run is held against it: from the share `first` on, with margins times `slack`. A run that is `spared` goes on even
-    when it is hopeless."""
-
-    points: tuple[tuple[float, float], ...]
-    spread: tuple[tuple[float, float], ...]
-    slack: float
-    first: float
-    spared: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One run to be started: a command in a prepared folder. With `exam`, the harness scores it.
-
-    `limit_seconds` is the hard limit by the harness's clock, `budget_seconds` what the run is to train for. `gpu` is
-    the number in /dev/nvidia<number> of its own, one of those that `machine` names; None, where there is no choice.
-    """
-
-    n: int
-    k: int
-    command: tuple[str, ...]
-    folder: Path
-    log: Path
-    environment: Mapping[str, str]
-    metric: str
-    memory_metric: str
-    budget_seconds: float
-    limit_seconds: float
-    exam: Exam | None = None
-    pace: Pace | None = None
-    gpu: int | None = None
-    machine: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What is known of a run while it goes on; values not yet seen are None."""
-
-    n: int
-    k: int
-    seconds: float
-    share: float | None = None
-    loss: float | None = None
-    line: str = ""
 
 
 def trusted(proposer: str) -> bool:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from research_loop.plain import plain
-from research_loop.records import Marks, Result, Score
+from research_loop.records import Result, Score
+from research_loop.tasks import Marks
 
 SUMMARY_KEYS = (
     "val_bpb",

@@ -30,20 +30,10 @@ from research_loop.ledger import Ledger, now
 from research_loop.lock import Lock
 from research_loop.pins import check_pins, pin
 from research_loop.plain import plain
-from research_loop.records import (
-    Audit,
-    Checkout,
-    Experiment,
-    History,
-    Job,
-    Proposal,
-    Result,
-    Rival,
-    Run,
-    Verdict,
-)
+from research_loop.records import Audit, Checkout, Experiment, History, Proposal, Result, Run, Verdict
 from research_loop.reserve import Reserve
 from research_loop.runners import Runner
+from research_loop.tasks import Job, Rival
 from research_loop.verdict import Again
 from research_loop.watchers import Watcher, Watchers
 
@@ -185,8 +175,9 @@ class Session:
 
     @property
     def room(self) -> bool:
-        """Whether another experiment could start now."""
-        return len(self._queue) + self.runner.running < self.runner.slots
+        """Whether another experiment could start now: what is queued may wait for another GPU than the free one."""
+        due = sum(self._gpus.suits(self._gpus_of(n)) for n in self._queue)
+        return due + self.runner.running < self.runner.slots
 
     def submit(self, proposal: Proposal, *, again: bool = False) -> Experiment:
         """Checks a proposal, commits its code, records it and queues its first run. `again` allows a known code."""
@@ -208,8 +199,9 @@ class Session:
         what waited for it; the newly decided."""
         self._heed_stop()
         while self._queue and self.runner.running < self.runner.slots and not self.stopping:
-            self._start(self._queue[0])
-            self._queue.popleft()
+            first = next((n for n in self._queue if self._gpus.suits(self._gpus_of(n))), self._queue[0])
+            self._start(first)
+            self._queue.remove(first)
         ended = self.runner.wait(timeout, self.watchers.progressed)
         return [experiment for job, result in ended for experiment in self._finish(job, result)]
 
@@ -240,13 +232,17 @@ class Session:
         rivals = self._rival(self.history.champion), self._rival(self.history.baseline)
         seed = self._seed_of(experiment)
         ours, k = self.history.ours(experiment.proposer, experiment.parent), len(experiment.runs)
-        gpu = self._gpus.take(n, k)
+        gpu = self._gpus.take(n, k, self._gpus_of(n))
         job = self._with_room(lambda: self.jobs.make(experiment, k, seed, *rivals, ours=ours, gpu=gpu))
         job = replace(job, machine=self._gpus.machine)
         started = self.runner.start(self._judge.against(job, experiment))
         run = Run(n, job.k, seed, now(), started.keeper_pid, started.keeper_create_time)
         self._recorded(lambda: self.ledger.start_run(run))
         self.watchers.started(experiment, run)
+
+    def _gpus_of(self, n: int) -> list[str | None]:
+        """Which GPUs its runs had, on this machine or another."""
+        return [run.result.gpu for run in self.ledger.experiment(n).runs if run.result]
 
     def _rival(self, other: Experiment | None) -> Rival | None:
         """Somebody to compare a run with; None where there is nobody, or nobody that the harness scored."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from research_loop.records import Experiment, History, Progress, Run
+from research_loop.records import Experiment, History, Run
+from research_loop.tasks import Progress
 
 
 class Watcher(Protocol):

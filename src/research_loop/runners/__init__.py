@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from research_loop import plugins
-from research_loop.records import Job, Progress, Result, Run
+from research_loop.records import Result, Run
+from research_loop.tasks import Job, Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,13 @@ from research_loop.curves import Gate
 from research_loop.errors import RunError
 from research_loop.exam import Examiner
 from research_loop.gpus import first_gpu, machine
-from research_loop.records import Job, Progress, Result, Run
+from research_loop.records import Result, Run
 from research_loop.runlog import RunLog
 from research_loop.runners import Started, memory
 from research_loop.runners.remains import KEEPER, LAB_MARKER, RUN_MARKER, carries, end_keeper, kill_marked, sweep
 from research_loop.runners.strain import Strain
 from research_loop.scoring import Ending, conclude, read_summary, steps_per_second
+from research_loop.tasks import Job, Progress
 
 LINUX = sys.platform == "linux"
 CHUNK_BYTES = 1024 * 1024
@@ -161,7 +162,7 @@ class _Active:
         self._sample_at = 0.0
         self._peak_mb = 0.0
         self._memory = memory.look()
-        self._strain = Strain(first_gpu() if job.gpu is None else job.gpu)
+        self._strain = Strain(job.gpu.number if job.gpu else first_gpu())
         self._told_at, self._told_news = 0.0, 0
 
     def seconds(self) -> float:
@@ -263,6 +264,7 @@ class _Active:
             waited_share=self._strain.waited_share,
             braked_share=self._strain.braked_share,
             machine=job.machine or machine(),
+            gpu=job.gpu.uuid if job.gpu else None,
             summary=summary,
             curve=log.curve,
             log_tail="\n".join(log.tail()),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from research_loop.records import Experiment, History, Progress, Run
+from research_loop.records import Experiment, History, Run
+from research_loop.tasks import Progress
 
 
 class Quiet:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from research_loop.records import Experiment, Progress, Run
+from research_loop.records import Experiment, Run
+from research_loop.tasks import Progress
 from research_loop.views import Quiet
 
 FILE = "live.json"

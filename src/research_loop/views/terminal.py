@@ -10,7 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from research_loop.records import Experiment, History, Progress, Run
+from research_loop.records import Experiment, History, Run
+from research_loop.tasks import Progress
 from research_loop.views import Quiet
 from research_loop.views.text import best, row, taken_back, tally
 

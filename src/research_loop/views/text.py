@@ -219,7 +219,7 @@ def show(
     lines += [f"verdict: {verdict.kind} ({verdict.reason}): {verdict.detail}" if verdict else "verdict: still open"]
     for run in experiment.runs:
         lines += ["", _measured(run.k, run.seed, config, run.result)]
-        lines += [f"on {run.result.machine}"] if run.result and run.result.machine else []
+        lines += [f"on {run.result.gpu or run.result.machine}"] if run.result and run.result.machine else []
     lines += [f"training loss: {sparkline(curve)}", "", plain_lines(diff).rstrip() or "no difference to its parent"]
     lines += ["", LOG, *(f"  | {line}" for line in log_tail.splitlines())] if log_tail else []
     return "\n".join(lines)
