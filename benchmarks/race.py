@@ -41,7 +41,7 @@ from research_loop.proposers import Proposer
 from research_loop.proposers.search import SearchProposer, dials, rules
 from research_loop.records import Checkout, Experiment, History, Proposal, Result
 from research_loop.runners.local import LocalRunner
-from research_loop.session import Session
+from research_loop.session import Session, same_seeds
 
 TOKENS = 256
 QUARTERS = 4
@@ -73,9 +73,14 @@ class Simple(ABC):
             if not settled:
                 continue
             source = edits.replace(checkout.files["train.py"].decode(), settled).encode()
-            if history.by_key(edits.key({"train.py": source})) is None:
+            known = history.by_key(edits.key({"train.py": source}))
+            if known is None:
                 return Proposal({"train.py": source}, json.dumps(settled), proposer=self.name, parent=checkout.parent)
+            self.met(known)
         return None
+
+    def met(self, known: Experiment) -> None:  # noqa: B027 (who does not learn has no use for it)
+        """What was just asked for is not new: it was tried, here or by the process before."""
 
     @abstractmethod
     def ask(self, checkout: Checkout, history: History) -> Values | None:
@@ -114,29 +119,39 @@ class Wide(Simple):
 
 
 class Parzen(Wide):
-    """optuna's TPE with its own defaults; failures are told the worst score seen."""
+    """optuna's TPE with its own defaults; failures are told the worst score seen.
+
+    What cannot be is left out of a point one constant after the other, so that every trial is a run: with all or
+    nothing nine of ten came to nothing.
+    """
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
-        self.trials: list[optuna.Trial] = []
-        self.told = 0
+        self.trial: optuna.Trial | None = None
+        self.worst = 1.0
 
     def point(self, first: Values, history: History) -> Values:
-        done = [e for e in history.experiments if e.parent is not None and e.verdict is not None]
-        worst = max((e.score.value for e in history.experiments if e.score), default=1.0)
-        for trial, experiment in zip(self.trials[self.told :], done[self.told :], strict=False):
-            self.study.tell(trial, experiment.score.value if experiment.score else worst)
-            self.told += 1
-        trial = self.study.ask()
-        values = wide(
+        self.worst = max((e.score.value for e in history.experiments if e.score), default=1.0)
+        if self.trial is not None:  # what it gave has been tried since: runs go one after the other
+            self.met(history.experiments[-1])
+        trial = self.trial = self.study.ask()
+        wanted = wide(
             first,
             lambda name, low, high, log: trial.suggest_float(name, low, high, log=log),
             lambda low, high: trial.suggest_int(f"size {low} {high}", low, high),
         )
-        self.trials.append(trial)
-        return values
+        possible: Values = {}
+        for name, value in wanted.items():
+            if rules.settle(first, {**possible, name: value}, TOKENS):
+                possible[name] = value
+        return possible
+
+    def met(self, known: Experiment) -> None:
+        if self.trial is not None:
+            self.study.tell(self.trial, known.score.value if known.score else self.worst)
+            self.trial = None
 
 
 def wide(first: Values, real: Callable[..., float], whole: Callable[[int, int], int]) -> Values:
@@ -206,7 +221,7 @@ class Length:
     def of(self, result: Result) -> float:
         if self.runs is None:
             return result.seconds / 60
-        return float(result.outcome != "slowed")  # by that clock nothing was
+        return float(result.outcome not in ("slowed", "stopped", "lost"))  # by that clock nothing was slow
 
     def used(self, lab: Lab) -> float:
         if not lab.ledger_path.exists():
@@ -232,9 +247,14 @@ def race(first: Lab, place: Path, length: Length, seeds: list[int], policies: li
                 waiting.remove((seed, name))
                 continue
             proposer = proposers.setdefault(folder, make(seed))
-            with Session(lab, LocalRunner()) as session:
+            with Session(lab, LocalRunner(), seed_of=seeds_of(seed)) as session:
                 run_loop(session, proposer, length.next_slice(left))
             print(f"{folder.name}: {length.used(lab):.1f} of {length.whole:g}", flush=True)
+
+
+def seeds_of(seed: int) -> Callable[[Experiment], int]:
+    """Other seeds of training in each race: with the same ones, and a clock of work, ours would take the same steps."""
+    return lambda experiment: same_seeds(experiment) + 10_000 * seed
 
 
 def in_time(lab: Lab, length: Length, share: float = 1.0) -> list[Experiment]:
