@@ -242,3 +242,10 @@ def test_a_blank_lab_in_a_subfolder_runs_in_its_own_place(tmp_path: Path) -> Non
     make_blank_lab(sub, {"command": ["python", "train.py"], "editable": ["train.py"]}, 5.0)
     assert cli("run", sub, "--experiments", 1).returncode == 0
     assert (sub / "results.tsv").read_text().count("\n") == 3
+
+
+def test_more_gpus_than_there_are_is_one_line_and_leaves_no_lab(tmp_path: Path) -> None:
+    done = cli("run", tmp_path / "lab", "--gpus", 99)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("research-loop: --gpus 99: ") and "ask for fewer" in done.stderr
+    assert not (tmp_path / "lab").exists()
