@@ -180,5 +180,5 @@ def test_a_contained_run_gets_the_nodes_of_the_gpu_that_was_chosen_for_it(
     shown = sandbox._gpu
     monkeypatch.setattr(sandbox, "_gpu", lambda number: (seen.append(number), shown(number))[1])
     job = session.jobs.make(session.history.experiments[0], 7, 42, gpu=Gpu(5, "H100", "GPU-abc"))
-    assert (job.gpu, seen) == (5, [5])
+    assert job.gpu is not None and (job.gpu.number, seen) == (5, [5])
     session.jobs.clear(job)

@@ -36,6 +36,9 @@ def test_runs_since_the_champions_last_are_counted_and_another_session_is_long_a
     again = replace(history.experiments[1], runs=(*history.experiments[1].runs, held_up))
     known = History((history.experiments[0], again, *history.experiments[2:]))
     assert runs_since_champion(known) == 2, "a run that does not count is none"
+    begun = replace(history.experiments[1], runs=(*history.experiments[1].runs, Run(1, 2, 42, 12.0)))
+    known = History((history.experiments[0], begun, *history.experiments[2:]))
+    assert runs_since_champion(known) == 2, "nor is one that goes on beside others"
     assert runs_since_champion(history, began=8.0) == 2
     assert runs_since_champion(history, began=9.5) == math.inf
     assert runs_since_champion(History()) == 0

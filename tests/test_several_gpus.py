@@ -10,10 +10,10 @@ import pytest
 from research_loop import edits
 from research_loop.gpus import Gpu
 from research_loop.lab import Lab, open_lab
-from research_loop.ledger import Ledger
+from research_loop.ledger import Ledger, now
 from research_loop.loop import Limits, ensure_baseline, run_loop
 from research_loop.proposers.search import SearchProposer
-from research_loop.records import Experiment, Proposal, Run
+from research_loop.records import Experiment, Proposal, Result, Run, Score, Verdict
 from research_loop.runners.local import LocalRunner
 from research_loop.session import Session
 from research_loop.tasks import Progress
@@ -110,6 +110,49 @@ def test_a_second_run_waits_for_the_other_gpu_and_the_free_one_does_not_wait(tmp
             session.finish(n)
         gpus = {n: [run.result.gpu for run in session.ledger.experiment(n).runs if run.result] for n in begun}
     assert gpus[long][0] == gpus[short][1] != gpus[short][0] == gpus[third][0]
+
+
+def test_what_was_made_of_a_champion_that_is_caught_later_goes_with_it(lab: Lab) -> None:
+    """It may be kept while its parent, a model's, is run again; the ledger is as such a night leaves it."""
+    with Session(lab, LocalRunner()) as session:
+        ensure_baseline(session)
+        checkout = session.open()
+        commits = []
+        for depth, parent in ((4, 0), (2, 1)):
+            source = edits.replace(checkout.files["train.py"].decode(), {"DEPTH": depth}).encode()
+            proposal = Proposal({"train.py": source}, f"DEPTH {depth}", proposer="a-model", parent=parent)
+            commits.append(session._commit(proposal, {"train.py": source}))
+            ledger, score = session.ledger, Score(1.0 - 1.0 / depth)
+            row = Experiment(-1, proposal.what, "", "", "a-model", parent, commits[-1], f"key {depth}", now())
+            n = ledger.propose(row).n
+            ledger.start_run(Run(n, 0, 42, now()))
+            ledger.finish_run(n, 0, Result("scored", score=score))
+            ledger.decide(n, Verdict("keep", "lower", "", now()))
+        ledger.start_run(Run(1, 1, 43, now()))
+        ledger.finish_run(1, 1, Result("rejected", "rejected:look-ahead", "it looked ahead"))
+    with Session(lab, LocalRunner()) as session:
+        assert session.history.champion == session.history.baseline
+        verdicts = {e.n: e.verdict for e in session.history.experiments}
+        assert verdicts[1] and verdicts[1].detail == "when it was run again: it looked ahead"
+        assert verdicts[2] and verdicts[2].detail == "made of experiment 1, which was caught"
+        assert {v.reason for v in verdicts.values() if v and v.kind == "discard"} == {"rejected:look-ahead"}
+        assert session.repository.tip(session.branch.ref) == session.history.experiments[0].commit
+
+
+def test_nothing_left_is_said_when_nothing_is_open_that_could_be_kept(tmp_path: Path) -> None:
+    """The keep takes longest: when it ends there is a step to make from it."""
+    train = """
+import time
+DEPTH = 8
+time.sleep(3 if DEPTH == 9 else 0.2)
+score = 1.0 + 0.01 * (DEPTH - 14) ** 2 + (1 if DEPTH in (10, 11) else 0)
+print(f"step 1 (50.0%) | loss: 2.0\\n---\\nval_bpb: {score:.6f}")
+"""
+    lab = make_quick_lab(tmp_path / "lab", train=train)
+    with Session(lab, LocalRunner(2), gpus=TWO) as session:
+        assert run_loop(session, SearchProposer(0), Limits(40)) == "nothing left to propose"
+        assert not session.history.open and session.history.champion is not None
+        assert SearchProposer(0).propose(session.open(), session.history) is None
 
 
 def test_plain_lines_name_the_experiment_where_it_could_be_another(

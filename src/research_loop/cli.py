@@ -249,7 +249,7 @@ def status(
     lab: LabArgument = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON")] = False,
 ) -> None:
-    """What the ledger says: best, baseline, counts, the run in flight, the newest experiments."""
+    """What the ledger says: best, baseline, counts, the runs in flight, the newest experiments."""
     from research_loop.branch import branch_name
     from research_loop.data.preparation import count_models
     from research_loop.views import text

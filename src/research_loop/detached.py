@@ -93,11 +93,22 @@ def _wait_for_files(lab: Lab, experiment: Experiment) -> None:
     """A verdict is written down first: until the loop has put the champion's code in place of what was not kept."""
     if experiment.kept or not is_held(lab.state):
         return
-    tried, until = repository_of(lab).files(experiment.commit, lab.config.editable), time.monotonic() + SETTLES_SECONDS
-    while is_held(lab.state) and time.monotonic() < until:
-        if any((lab.root / path).read_bytes() != data for path, data in tried.items() if (lab.root / path).is_file()):
+    repository, champion = repository_of(lab), _champion(lab)
+    tried, best = (repository.files(e.commit, lab.config.editable) for e in (experiment, champion or experiment))
+    until = time.monotonic() + SETTLES_SECONDS
+    while tried != best and is_held(lab.state) and time.monotonic() < until:
+        present = {path: (lab.root / path).read_bytes() for path in tried if (lab.root / path).is_file()}
+        if present != tried:
             return
         time.sleep(0.05)
+
+
+def _champion(lab: Lab) -> Experiment | None:
+    ledger = Ledger(lab.ledger_path, read_only=True)
+    try:
+        return ledger.history.champion
+    finally:
+        ledger.close()
 
 
 def _experiment(lab: Lab, n: int) -> Experiment:

@@ -32,9 +32,8 @@ class Judge:
     def judge(self, experiment: Experiment) -> Verdict | Again:
         """Against the champion as it is now."""
         history = self._ledger.history
-        caught = next((e for e in history.line(experiment.parent) if _rejected(e)), None)
-        if caught is not None and caught.verdict is not None:
-            return Verdict("discard", caught.verdict.reason, f"made of experiment {caught.n}, which was caught", now())
+        if (caught := self._caught(experiment)) is not None:
+            return caught
         sigma = noise.measure_sigma(history.experiments, self._lab.config.budget_seconds)
         more = 0 if history.champion is None else self._lines(experiment) - self._lines(history.champion)
         rules, since = self._rules(experiment), runs_since_champion(history, self._began)
@@ -94,12 +93,31 @@ class Judge:
         old = self._lab.config.noise == "measured" and runs_since_champion(history) >= CHAMPION_EVERY
         return [history.champion] if old and history.champion else []
 
-    def revise(self) -> Verdict | None:
-        """Another verdict on the champion, which was run again; None where it stays the champion."""
-        kept = self._ledger.history.kept
-        if len(kept) < 2:
+    def revise(self) -> tuple[Experiment, Verdict] | None:
+        """A kept experiment that is to have another verdict: who was caught when it was run again, what was made of
+        that, or the champion, where it is none after all. None where all may stay."""
+        history = self._ledger.history
+        for kept in history.kept[1:]:
+            if kept.last is not None and kept.last.outcome == "rejected":
+                fact = f"when it was run again: {kept.last.detail}"
+                return kept, Verdict("discard", kept.last.reason, fact, now())
+            if (found := self._caught(kept)) is not None:
+                return kept, found
+        if len(history.kept) < 2:
             return None
-        return verdict.revise(kept[-1], kept[-2], self._rules(kept[-1]), now())
+        champion, before = history.kept[-1], history.kept[-2]
+        found = verdict.revise(champion, before, self._rules(champion), now())
+        return (champion, found) if found else None
+
+    def _caught(self, experiment: Experiment) -> Verdict | None:
+        """The verdict on what was made of code that was caught; None where none of it was."""
+        line = self._ledger.history.line(experiment.parent)
+        caught = next((e.verdict and (e.n, e.verdict.reason) for e in line if _rejected(e)), None)
+        return (
+            Verdict("discard", caught[1], f"made of experiment {caught[0]}, which was caught", now())
+            if caught
+            else None
+        )
 
     def _rules(self, experiment: Experiment) -> Rules:
         config, baseline = self._lab.config, self._ledger.history.baseline
@@ -122,7 +140,10 @@ def runs_since_champion(history: History, began: float = 0.0) -> float:
     champion = history.champion
     if champion is None or not champion.runs:
         return 0
-    last = max((run.started_at for run in champion.runs if not _slowed(run)), default=-math.inf)
+    ended = [
+        run.started_at for run in champion.runs if run.result and not _slowed(run)
+    ]  # one in flight says nothing yet
+    last = max(ended, default=-math.inf)
     if last < began:
         return math.inf
     runs = (run for e in history.experiments[champion.n :] if e is not champion for run in e.runs)

@@ -33,7 +33,7 @@ def run_loop(session: Session, proposer: Proposer, limits: Limits, desk: Desk | 
     if not ensure_baseline(session):
         return "stopped"
     desk = desk or Desk(session, [])
-    decided, ended, planned_after = 0, "", -1
+    decided, ended, planned_after, dry_at = 0, "", -1, -1
 
     def wanted() -> bool:
         """Whether another experiment is to be begun."""
@@ -43,10 +43,15 @@ def run_loop(session: Session, proposer: Proposer, limits: Limits, desk: Desk | 
     while True:
         ended = ended or desk.broke
         desk.tend(wanted())
-        while wanted() and session.room and not desk.expecting(_more(session, limits, decided) == 1):
+        while (
+            wanted() and session.room and dry_at != decided and not desk.expecting(_more(session, limits, decided) == 1)
+        ):
             if not _propose(session, proposer, desk):
                 desk.left_alone()
-                ended = "" if desk.hopeful else "nothing left to propose"
+                if session.history.open:  # what comes of these may leave something
+                    dry_at = decided
+                else:
+                    ended = "" if desk.hopeful else "nothing left to propose"
                 break
             desk.tend(wanted())
         if session.stopping and not session.runner.running:

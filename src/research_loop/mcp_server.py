@@ -87,7 +87,7 @@ def server_of(root: Path) -> MCPServer:
     @server.tool(annotations=READS)
     @_answered
     def status() -> dict[str, Any]:
-        """The lab as data: best and baseline score, counts, noise, the run in flight, the newest experiments."""
+        """The lab as data: best and baseline score, counts, noise, the runs in flight, the newest experiments."""
         with wiring.reading(root) as (lab, ledger):
             return wiring.facts(lab, ledger)
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Self, TypeVar
 
 from research_loop import edits
@@ -149,14 +150,14 @@ class Session:
         """
         self.check_pins()
         self.admission.refuse_uncontained(experiment.proposer, experiment.parent)
-        seed, started_at, number = secrets.randbits(31), now(), len(self.ledger.audits())
-        k = AUDITS + number
+        seed, started_at, k = secrets.randbits(31), now(), AUDITS + len(self.ledger.audits())
         job = self.jobs.make(experiment, k, seed, audit=True, gpu=self._gpus.take(experiment.n, k))
-        self.runner.start(job)
+        self.runner.start(replace(job, machine=self._gpus.machine))
         while not (ended := self.runner.wait(1.0, self.watchers.progressed)):
             self._heed_stop()
         result = self._believed(ended[0][1])
         self._clear(job)
+        self.watchers.ended(experiment)
         if result.outcome == "stopped":
             return None
         self.ledger.record_audit(audit := Audit(experiment.n, seed, started_at, result))
@@ -177,7 +178,8 @@ class Session:
     def room(self) -> bool:
         """Whether another experiment could start now: what is queued may wait for another GPU than the free one."""
         due = sum(self._gpus.suits(self._gpus_of(n)) for n in self._queue)
-        return due + self.runner.running < self.runner.slots
+        taken = bool(self.runner.running) and self._reserve.scarce  # by one that runs, who gives it back
+        return due + self.runner.running < self.runner.slots and not taken
 
     def submit(self, proposal: Proposal, *, again: bool = False) -> Experiment:
         """Checks a proposal, commits its code, records it and queues its first run. `again` allows a known code."""
@@ -203,7 +205,8 @@ class Session:
             self._start(first)
             self._queue.remove(first)
         ended = self.runner.wait(timeout, self.watchers.progressed)
-        return [experiment for job, result in ended for experiment in self._finish(job, result)]
+        recorded = [self._take(job, result) for job, result in ended]  # all, before a verdict can fail
+        return [decided for experiment in recorded for decided in self._follow_up(experiment)]
 
     def _heed_stop(self) -> None:
         """Signal handlers only set flags; what they ask for is done and said here."""
@@ -234,8 +237,7 @@ class Session:
         ours, k = self.history.ours(experiment.proposer, experiment.parent), len(experiment.runs)
         gpu = self._gpus.take(n, k, self._gpus_of(n))
         job = self._with_room(lambda: self.jobs.make(experiment, k, seed, *rivals, ours=ours, gpu=gpu))
-        job = replace(job, machine=self._gpus.machine)
-        started = self.runner.start(self._judge.against(job, experiment))
+        started = self.runner.start(replace(self._judge.against(job, experiment), machine=self._gpus.machine))
         run = Run(n, job.k, seed, now(), started.keeper_pid, started.keeper_create_time)
         self._recorded(lambda: self.ledger.start_run(run))
         self.watchers.started(experiment, run)
@@ -252,12 +254,17 @@ class Session:
             return Rival(other.score.value, held[1], held[0])
         return Rival(other.score.value) if other.score.verified != "unverified" else None
 
-    def _finish(self, job: Job, result: Result) -> list[Experiment]:
+    def _take(self, job: Job, result: Result) -> Experiment:
+        """Writes down what came of a run; its folder goes first, since it may have filled the disk."""
+        self._clear(job)
         result = self._judge.heed(job.n, self._believed(result))
         experiment = self._recorded(lambda: self.ledger.finish_run(job.n, job.k, result))
-        self._clear(job)
         self.jobs.show_log(job)
         self.watchers.ended(experiment)
+        return experiment
+
+    def _follow_up(self, experiment: Experiment) -> list[Experiment]:
+        """Verdicts, after a run of it; the newly decided."""
         if experiment.verdict is not None:
             self.jobs.kernels.decided(experiment)
             self.watchers.changed(experiment, self.history)
@@ -300,10 +307,9 @@ class Session:
         return None
 
     def _reconsider(self) -> None:
-        """A champion that was run again and is none after all gives way to the one before it."""
-        champion, verdict = self.history.champion, self._judge.revise()
-        if champion is not None and verdict is not None:
-            revised = self._recorded(lambda: self.ledger.revise(champion.n, verdict))
+        """A champion that was run again and is none after all gives way to the one before it, with all made of it."""
+        while found := self._judge.revise():
+            revised = self._recorded(partial(self.ledger.revise, found[0].n, found[1]))
             self._with_room(self.branch.follow)
             self.watchers.changed(revised, self.history)
 

@@ -227,10 +227,7 @@ def _keep(experiment: Experiment, champion: Experiment, reason: str, fact: str, 
 
 def revise(champion: Experiment, before: Experiment, rules: Rules, decided_at: float) -> Verdict | None:
     """A new verdict on a champion that was run again: discard, where it is not better than the one `before` it after
-    all, or where it was caught cheating; None where the old one stands."""
-    last = champion.last
-    if last is not None and last.outcome == "rejected":
-        return Verdict("discard", last.reason, f"when it was run again: {last.detail}", decided_at)
+    all; None where the old one stands."""
     assert champion.score is not None and before.score is not None and champion.verdict is not None
     alike = len(champion.counted) == len(champion.scored)  # else it met another machine than the one before it
     if (

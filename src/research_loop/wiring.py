@@ -131,8 +131,12 @@ def session_of(lab: Lab, view: Any, unsafe: bool = False, gpus: Sequence[Gpu] = 
     from research_loop.views.tsv import ResultsFile
 
     files = [ResultsFile(lab.root / "results.tsv", lab.config.metric), LiveFile(lab.state, lab.config.budget_seconds)]
-    runner = runners.load(lab.config.runner)
-    return Session(lab, runner(slots=len(gpus)) if gpus else runner(), [*files, view], unsafe=unsafe, gpus=gpus)
+    make_runner = runners.load(lab.config.runner)
+    try:
+        runner = make_runner(slots=len(gpus)) if gpus else make_runner()
+    except TypeError as error:
+        raise ConfigError(f"--gpus {len(gpus)}: runner {lab.config.runner!r} takes no slots ({error})") from error
+    return Session(lab, runner, [*files, view], unsafe=unsafe, gpus=gpus)
 
 
 def editors_of(config: LabConfig, names: list[str], usd: float | None) -> tuple[Proposer, Callable[[Session], Desk]]:

@@ -46,8 +46,8 @@ class LiveFile(Quiet):
         self._write()
 
     def progressed(self, progress: Progress) -> None:
-        if progress.n in self._running:
-            self._running[progress.n] = self._running[progress.n][0], progress
+        what, _ = self._running.get(progress.n, ("", None))  # an audit's was not told of before
+        self._running[progress.n] = what, progress
         if time.monotonic() - self._written_at >= 1.0:
             self._write()
 
