@@ -111,13 +111,10 @@ class Judge:
 
     def _caught(self, experiment: Experiment) -> Verdict | None:
         """The verdict on what was made of code that was caught; None where none of it was."""
-        line = self._ledger.history.line(experiment.parent)
-        caught = next((e.verdict and (e.n, e.verdict.reason) for e in line if _rejected(e)), None)
-        return (
-            Verdict("discard", caught[1], f"made of experiment {caught[0]}, which was caught", now())
-            if caught
-            else None
-        )
+        for e in self._ledger.history.line(experiment.parent):
+            if e.verdict is not None and _rejected(e):
+                return Verdict("discard", e.verdict.reason, f"made of experiment {e.n}, which was caught", now())
+        return None
 
     def _rules(self, experiment: Experiment) -> Rules:
         config, baseline = self._lab.config, self._ledger.history.baseline
@@ -140,10 +137,8 @@ def runs_since_champion(history: History, began: float = 0.0) -> float:
     champion = history.champion
     if champion is None or not champion.runs:
         return 0
-    ended = [
-        run.started_at for run in champion.runs if run.result and not _slowed(run)
-    ]  # one in flight says nothing yet
-    last = max(ended, default=-math.inf)
+    # one that is in flight says nothing yet
+    last = max((run.started_at for run in champion.runs if run.result and not _slowed(run)), default=-math.inf)
     if last < began:
         return math.inf
     runs = (run for e in history.experiments[champion.n :] if e is not champion for run in e.runs)

@@ -43,9 +43,9 @@ def run_loop(session: Session, proposer: Proposer, limits: Limits, desk: Desk | 
     while True:
         ended = ended or desk.broke
         desk.tend(wanted())
-        while (
-            wanted() and session.room and dry_at != decided and not desk.expecting(_more(session, limits, decided) == 1)
-        ):
+        while wanted() and session.room and dry_at != decided:
+            if desk.expecting(_more(session, limits, decided) == 1):
+                break
             if not _propose(session, proposer, desk):
                 desk.left_alone()
                 if session.history.open:  # what comes of these may leave something
