@@ -17,6 +17,7 @@ from research_loop.lab import open_lab
 from research_loop.loop import ensure_baseline
 from research_loop.records import Experiment, Proposal, Run
 from research_loop.runners.local import LocalRunner
+from research_loop.runners.strain import Strain
 from research_loop.session import Session
 from research_loop.testing.labs import make_quick_lab
 from research_loop.views import Quiet
@@ -34,12 +35,14 @@ for step in range(6):
         pass
 print(f"---\\nval_bpb: {LEVEL:.6f}")
 """
+LONGER = BUSY.replace("/ 6", "/ 12").replace("range(6)", "range(12)")
+"""Several samples long even where the harness waits for a core too."""
 CROWD = f"""
 import os
 for _ in range(8 * len(os.sched_getaffinity(0)) - 1):
     if os.fork() == 0:
         break
-{BUSY}
+{LONGER}
 """
 
 
@@ -58,15 +61,32 @@ def others() -> Iterator[None]:
 
 @linux
 def test_what_others_take_of_its_cores_shows_and_what_it_takes_from_itself_does_not(tmp_path: Path) -> None:
+    for _ in range(3):  # what else runs on this machine may be as busy beside the first and the last of them
+        alone, beside, crowd = shares(tmp_path)
+        if holds := beside > alone + verdict.SLOWED and crowd < beside - verdict.SLOWED:
+            break
+    assert holds, (alone, beside, crowd)
+
+
+def shares(tmp_path: Path) -> tuple[float, float, float]:
+    """Of a run by itself, one beside others, and one that is its own crowd."""
     runner = LocalRunner()
-    alone = run(runner, make_job(tmp_path, BUSY)).waited_share
+    alone = run(runner, make_job(tmp_path, LONGER)).waited_share
     with others():
-        beside = run(runner, make_job(tmp_path, BUSY)).waited_share
+        beside = run(runner, make_job(tmp_path, LONGER)).waited_share
     crowd = run(runner, make_job(tmp_path, CROWD)).waited_share
     runner.close()
     assert alone is not None and beside is not None and crowd is not None
-    assert beside > alone + verdict.SLOWED, (alone, beside)
-    assert crowd < beside - verdict.SLOWED, (crowd, beside)
+    return alone, beside, crowd
+
+
+@linux
+def test_one_sample_says_nothing_about_what_others_took() -> None:
+    strain = Strain(None)
+    strain.sample([os.getpid()])
+    assert strain.waited_share is None
+    strain.sample([os.getpid()])
+    assert strain.waited_share is not None
 
 
 @dataclass

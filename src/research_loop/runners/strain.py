@@ -43,8 +43,8 @@ class Strain:
     def waited_share(self) -> float | None:
         """Of the time that its threads ran or wanted to, what other programs or the machine's host took; None where
         that cannot be measured."""
-        if self._began is None or not self._threads:
-            return None
+        if self._began is None or self._began is self._now or not self._threads:
+            return None  # nothing lies between two samples
         ran, waited, busy, stolen = (now - began for now, began in zip(self._now, self._began, strict=True))
         others = max(0.0, busy - ran) / max(busy, ran, 1e-9)
         return max(min(waited / max(ran + waited, 1e-9), others), stolen / max(busy + stolen, 1e-9))
