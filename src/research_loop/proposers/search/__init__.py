@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from research_loop import edits, parsing
 from research_loop.edits import Value, Variants
 from research_loop.errors import ProposalError
-from research_loop.proposers.search import arms, changes, dials, guesses, moves, small
+from research_loop.proposers.search import arms, changes, dials, guesses, ranking, small
 from research_loop.proposers.search.code_moves import RECIPES, code_moves
 from research_loop.proposers.search.guesses import Family
-from research_loop.proposers.search.lessons import Lessons, learn, turns_of
+from research_loop.proposers.search.lessons import Lessons, every_turn, learn
 from research_loop.proposers.search.moves import Idea
 from research_loop.records import Checkout, History, Proposal
 
@@ -84,11 +84,12 @@ def _arms(
     values, tokens = _used(every, checkout), _sequence_length(checkout, every)
     turnable = {dial.key: dial for dial in dials.dials(values)}
     near = Family.of(history, checkout.parent, values, tokens)
+    starved = ranking.starved(history.line(checkout.parent)[0], values)
 
     def new(ideas: Iterator[Idea]) -> Iterator[_Edit]:
         for idea in ideas:
-            turns = turns_of({name: (values[name], value) for name, value in idea.changes.items()})
-            if not lessons.allows(turns, turnable) or near.too_large(idea.changes):
+            turned = {name: (values[name], value) for name, value in idea.changes.items()}
+            if not lessons.allows(every_turn(turned), turnable) or near.too_large(idea.changes):
                 continue
             if variants.key(idea.changes) not in lessons.keys:
                 text = edits.replace(source, idea.changes, variants.path)
@@ -101,7 +102,7 @@ def _arms(
                 yield _Edit(move.source, move.name, move.why, move.risk)
 
     found: dict[str, Callable[[], Iterator[_Edit]]] = {
-        "ranked": lambda: new(moves.ranked(values, lessons, tokens)),
+        "ranked": lambda: new(ranking.ranked(values, lessons, tokens, starved)),
         "near": lambda: new(small.around(values, lessons, tokens, rng)),
         "mixed": lambda: new(guesses.mixed(near, rng)),
         "ablate": lambda: new(guesses.ablations(near)),

@@ -78,9 +78,12 @@ def learn(history: History, parent: int) -> Lessons:
 def turns_of(changed: Mapping[str, changes.Change]) -> frozenset[Turn]:
     """The idea behind changes: which dials were turned which way, without those that only followed another."""
     led = {name for name, leader in FOLLOWERS.items() if leader in changed}
-    return frozenset(
-        turn for name, (old, new) in changed.items() if name not in led for turn in directions(name, old, new).items()
-    )
+    return every_turn({name: change for name, change in changed.items() if name not in led})
+
+
+def every_turn(changed: Mapping[str, changes.Change]) -> frozenset[Turn]:
+    """Of those that followed another, too: they take memory as well."""
+    return frozenset(turn for name, (old, new) in changed.items() for turn in directions(name, old, new).items())
 
 
 def _learn_one(lessons: Lessons, experiment: Experiment, turned: Mapping[str, changes.Change]) -> None:

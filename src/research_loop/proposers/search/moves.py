@@ -2,22 +2,20 @@
 
 In the order of what a fixed wall clock rewards: the batch, the shape, the learning rates, the schedule, the rest
 (the order that the autoresearch runs, nanochat's and modded-nanogpt's published logs agree on). Each is a
-direction and a usual step from whatever value is there, not a value. A direction that failed is not repeated; one
-that was kept is followed once more.
+direction and a usual step from whatever value is there, not a value. Which are due, in which order and how large
+a step: ranking.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from research_loop.edits import Value
 from research_loop.proposers.search import rules
 from research_loop.proposers.search.dials import dials, tidy
-from research_loop.proposers.search.lessons import Lessons, Turn, turns_of
-from research_loop.records import Experiment
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,14 @@ class Move:
     why: str
     risk: str
 
-    def apply(self, values: Mapping[str, Value]) -> dict[str, Value] | None:
+    def apply(self, values: Mapping[str, Value], times: int = 1) -> dict[str, Value] | None:
+        """New values by name after so many steps, or after as many as there are; None where there is none."""
+        reached: dict[str, Value] = {}
+        for _ in range(times):
+            reached |= self._step({**values, **reached}) or {}
+        return reached or None
+
+    def _step(self, values: Mapping[str, Value]) -> dict[str, Value] | None:
         """New values by name, or None when a constant is missing, is no dial, or the move does not apply."""
         turnable = list(dict.fromkeys(dial.name for dial in dials(values)))
         names = [next((name for name in turnable if re.fullmatch(need, name)), None) for need in self.needs]
@@ -51,36 +56,6 @@ class Move:
             return None
         new = self.change(*(values[name] for name in found))
         return None if new is None else dict(zip(found, new, strict=True))
-
-
-def ranked(
-    values: Mapping[str, Value], lessons: Lessons, sequence_length: int | None, table: tuple[Move, ...] | None = None
-) -> Iterator[Idea]:
-    """Ideas of the table that are still due, best first."""
-    known = {dial.key: dial for dial in dials(values)}
-    for move in MOVES if table is None else table:
-        wanted = move.apply(values)
-        settled = rules.settle(values, wanted, sequence_length) if wanted else None
-        if not settled:
-            continue
-        turns = turns_of({name: (values[name], new) for name, new in settled.items()})
-        before = lessons.ideas.get(turns, [])
-        if turns and _is_due(before, turns, lessons) and lessons.allows(turns, known):
-            yield Idea(settled, _why(move, before, lessons), move.risk)
-
-
-def _is_due(before: list[Experiment], turns: frozenset[Turn], lessons: Lessons) -> bool:
-    """Never tried, or kept the only time it was; and its opposite was not kept."""
-    opposite = frozenset((key, -direction) for key, direction in turns)
-    if any(experiment.kept for experiment in lessons.ideas.get(opposite, [])):
-        return False
-    return not before or (len(before) == 1 and before[0].kept)
-
-
-def _why(move: Move, before: list[Experiment], lessons: Lessons) -> str:
-    if not before:
-        return move.why
-    return f"The same step helped ({lessons.difference(before[0])}): once more. {move.why}"
 
 
 def _number(value: Value) -> bool:
@@ -160,6 +135,15 @@ def _reshaped(layers: int, heads: int) -> Callable[..., New | None]:
     return change
 
 
+def _narrower(depth: Value, aspect: Value, head: Value) -> New | None:
+    """By a head; where there is one alone, by half of it."""
+    old = rules.shape({"DEPTH": depth, "ASPECT_RATIO": aspect, "HEAD_DIM": head})
+    if old is None or rules.width(*old) > old[2] or old[2] % 2 or old[2] <= LEAST_HEAD:
+        return _reshaped(0, -1)(depth, aspect, head)
+    new_aspect = rules.aspect_for(old[2] // 2, old[0], old[2] // 2)
+    return None if new_aspect is None else (old[0], new_aspect, old[2] // 2)
+
+
 def _shorter_windows(pattern: Value) -> New | None:
     if not isinstance(pattern, str) or set(pattern) - {"S", "L"}:
         return None
@@ -167,17 +151,18 @@ def _shorter_windows(pattern: Value) -> New | None:
 
 
 _SHAPE: Final = ("DEPTH", "ASPECT_RATIO", "HEAD_DIM")
+LEAST_HEAD: Final = 16
 
 MOVES: Final[tuple[Move, ...]] = (
     Move(
-        "batch halved",
+        "smaller batch",
         ("TOTAL_BATCH_SIZE",),
         _halved,
-        "Twice as many updates fit into the same seconds; in a short run steps are worth more than smooth gradients.",
-        "Noisier gradients; the fixed cost of an optimizer step is paid twice as often, so fewer tokens are seen.",
+        "More updates fit into the same seconds; in a short run steps are worth more than smooth gradients.",
+        "Noisier gradients; the fixed cost of an optimizer step is paid more often, so fewer tokens are seen.",
     ),
     Move(
-        "wider by a head",
+        "wider",
         _SHAPE,
         _reshaped(0, 1),
         "A wider model learns more from each token and keeps the GPU's matrix units busier.",
@@ -194,20 +179,20 @@ MOVES: Final[tuple[Move, ...]] = (
         "deeper, same width",
         _SHAPE,
         _reshaped(1, 0),
-        "One more layer adds a step of computation per token; the width, and so the shape of every matrix, stays.",
+        "More layers add steps of computation per token; the width, and so the shape of every matrix, stays.",
         "Slower steps and some more VRAM; deep and narrow is less stable at high learning rates.",
     ),
     Move(
         "shallower, same width",
         _SHAPE,
         _reshaped(-1, 0),
-        "One layer less makes every step faster: more tokens in the same seconds.",
+        "Fewer layers make every step faster: more tokens in the same seconds.",
         "Loses capacity; pays only if the model was too large for the budget.",
     ),
     Move(
-        "narrower by a head",
+        "narrower",
         _SHAPE,
-        _reshaped(0, -1),
+        _narrower,
         "A narrower model sees more tokens in the same seconds.",
         "Loses capacity; small matrices may leave the GPU waiting.",
     ),
@@ -303,11 +288,11 @@ MOVES: Final[tuple[Move, ...]] = (
         "Rare tokens learn more slowly.",
     ),
     Move(
-        "batch doubled",
+        "larger batch",
         ("TOTAL_BATCH_SIZE",),
         _doubled,
         "If fewer, larger steps see more tokens (the optimizer's share of the time falls), they may win.",
-        "Half as many updates.",
+        "Fewer updates.",
     ),
     Move(
         "short warmup",
@@ -320,7 +305,7 @@ MOVES: Final[tuple[Move, ...]] = (
         "smaller heads",
         ("HEAD_DIM",),
         _halved,
-        "Twice as many heads at the same width can attend to more things at once.",
+        "More heads at the same width can attend to more things at once.",
         "Attention kernels are slower on small heads.",
     ),
     Move(
