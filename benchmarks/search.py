@@ -1,6 +1,7 @@
 """The built-in search beside others, on a made-up lab: the champion's true score against runs spent.
 
-    ./uv run python benchmarks/search.py [--runs 120] [--seeds 8] [--sigma 0.0006] [--overhead]
+    ./uv run python benchmarks/search.py [--runs 120] [--seeds 8] [--sigma 0.0006] [--away 2] [--policies ours random]
+                                                   [--overhead]
 
 The made-up score is a bowl in the logarithms of a train.py's constants, as far from its bottom as upstream's recipe is
 from the best that its users found, with noise on every run and runs that end out of memory. It compares policies in
@@ -55,17 +56,17 @@ Curve = list[float]
 class Bowl:
     """What a seed's best constants are, and the true score of any others; None where memory runs out."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, away: float = 1.0) -> None:
         draw = random.Random(seed)
         self.best = {
-            "TOTAL_BATCH_SIZE": 17 + draw.choice((0, 1)),
-            "DEPTH": 9 + draw.choice((-1, 0, 1)),
-            "ASPECT_RATIO": math.log(64 * draw.uniform(0.8, 1.3)),
-            "EMBEDDING_LR": math.log(0.6 * draw.uniform(0.8, 2.0)),
-            "UNEMBEDDING_LR": math.log(0.004 * draw.uniform(0.6, 2.0)),
-            "MATRIX_LR": math.log(0.04 * draw.uniform(0.7, 1.6)),
-            "SCALAR_LR": math.log(0.5 * draw.uniform(0.4, 2.0)),
-            "WEIGHT_DECAY": math.log(0.2 * draw.uniform(0.3, 1.5)),
+            "TOTAL_BATCH_SIZE": 19 - away * (2 - draw.choice((0, 1))),
+            "DEPTH": max(2, 8 + round(away * draw.choice((0, 1, 2)))),
+            "ASPECT_RATIO": math.log(64) + away * math.log(draw.uniform(0.8, 1.3)),
+            "EMBEDDING_LR": math.log(0.6) + away * math.log(draw.uniform(0.8, 2.0)),
+            "UNEMBEDDING_LR": math.log(0.004) + away * math.log(draw.uniform(0.6, 2.0)),
+            "MATRIX_LR": math.log(0.04) + away * math.log(draw.uniform(0.7, 1.6)),
+            "SCALAR_LR": math.log(0.5) + away * math.log(draw.uniform(0.4, 2.0)),
+            "WEIGHT_DECAY": math.log(0.2) + away * math.log(draw.uniform(0.3, 1.5)),
             "WARMDOWN_RATIO": draw.uniform(0.5, 0.8),
             "FINAL_LR_FRAC": draw.uniform(0.0, 0.1),
             "WARMUP_RATIO": draw.uniform(0.0, 0.05),
@@ -266,11 +267,21 @@ def overhead(runs: int, sigma: float) -> str:
     return f"the last {len(last)} of {len(timed.spent)} proposals: {costs}, of CPU"
 
 
+POLICIES: dict[str, Callable[[Bowl, float, int, int], tuple[Curve, int]]] = {
+    "ours": ours,
+    "TPE as it comes": parzen,
+    "random": randomly,
+    "upstream's rule": upstream,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=120)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--sigma", type=float, default=0.0006)
+    parser.add_argument("--away", type=float, default=1.0, help="so many times as far from the best constants")
+    parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     parser.add_argument("--overhead", action="store_true", help="only what a proposal of ours costs after so many runs")
     arguments = parser.parse_args()
     if arguments.overhead:
@@ -279,14 +290,9 @@ def main() -> None:
     print(f"true score of the champion after so many runs, mean (standard deviation) of {arguments.seeds} seeds")
     print("| policy | " + " | ".join(str(at + 1) for at in quarters) + " | failed runs | s |")
     print("|---" * (len(quarters) + 3) + "|")
-    for name, policy in {
-        "ours": ours,
-        "TPE as it comes": parzen,
-        "random": randomly,
-        "upstream's rule": upstream,
-    }.items():
-        began = time.monotonic()
-        done = [policy(Bowl(seed), arguments.sigma, arguments.runs, seed) for seed in range(arguments.seeds)]
+    for name in arguments.policies:
+        began, bowls = time.monotonic(), [Bowl(seed, arguments.away) for seed in range(arguments.seeds)]
+        done = [POLICIES[name](bowl, arguments.sigma, arguments.runs, seed) for seed, bowl in enumerate(bowls)]
         cells = []
         for at in quarters:
             at_time = [curve[min(at, len(curve) - 1)] for curve, _ in done]

@@ -40,43 +40,65 @@ def test_the_first_move_quarters_the_batch_and_says_what_why_and_risk() -> None:
     assert proposal.why.endswith(".") and proposal.risk.endswith(".")
 
 
-def test_every_ranked_move_comes_once_when_all_fail() -> None:
+def test_every_ranked_move_comes_once_when_all_fail_and_one_of_a_size_by_half_the_step_again() -> None:
     found = proposals(TRAIN, worse, 20)
     ideas = [learn(history_of(experiment(1, proposal.what)), 0).ideas.keys() for proposal in found]
     turns = [next(iter(idea - {frozenset()})) for idea in ideas]
-    assert len(set(turns)) == 20
+    sizes = {"TOTAL_BATCH_SIZE", "ASPECT_RATIO", "DEPTH"}
+    assert all(turns.count(turn) == (2 if sizes & {key for key, _ in turn} else 1) for turn in turns[:12]), turns
     assert [proposal.what for proposal in found[:3]] == [
         "TOTAL_BATCH_SIZE 2**19 -> 2**17; DEVICE_BATCH_SIZE 128 -> 64",
+        "TOTAL_BATCH_SIZE 2**19 -> 2**18",
         "ASPECT_RATIO 64 -> 96",
-        "DEPTH 8 -> 10; ASPECT_RATIO 64 -> 76",
     ]
 
 
-def test_a_ranked_move_is_made_once_kept_or_not() -> None:
-    found = proposals(TRAIN, better, 4)
+def test_a_size_goes_on_once_after_a_keep_and_by_a_shorter_step_after_a_failure() -> None:
+    def best(proposal: Proposal, _: int) -> float:
+        return 1 + abs(math.log2(float(str(values_of(proposal)["TOTAL_BATCH_SIZE"]))) - 16) / 10
+
+    found = proposals(TRAIN, best, 6)
     assert [proposal.what for proposal in found] == [
         "TOTAL_BATCH_SIZE 2**19 -> 2**17; DEVICE_BATCH_SIZE 128 -> 64",
+        "TOTAL_BATCH_SIZE 2**17 -> 2**15; DEVICE_BATCH_SIZE 64 -> 16",
+        "TOTAL_BATCH_SIZE 2**17 -> 2**16; DEVICE_BATCH_SIZE 64 -> 32",
         "ASPECT_RATIO 64 -> 96",
-        "DEPTH 8 -> 10; ASPECT_RATIO 96 -> 102",
-        "DEPTH 10 -> 12; ASPECT_RATIO 102 -> 85",
+        "ASPECT_RATIO 64 -> 80",
+        "DEPTH 8 -> 10; ASPECT_RATIO 64 -> 76",
     ]
+    assert found[1].why.startswith("It helped once (-0.2000 in experiment 1): further.")
+
+
+@pytest.mark.parametrize("judge", [better, worse])
+def test_a_rate_is_turned_by_a_ranked_move_once(judge: Callable[[Proposal, int], float]) -> None:
+    ranked = [p for p in proposals("MATRIX_LR = 0.04\nDEPTH = 1\n", judge, 6) if p.proposer == "search/ranked"]
+    assert next(p.what for p in ranked if p.what.startswith("MATRIX_LR")) == "MATRIX_LR 0.04 -> 0.068"
+    assert sum(p.what.startswith("MATRIX_LR") for p in ranked) == (1 if judge is better else 2), "up, and down"
 
 
 def test_a_shorter_step_is_for_where_the_usual_one_does_not_fit() -> None:
     values: Values = {"DEPTH": 2, "ASPECT_RATIO": 64, "HEAD_DIM": 64}
-    changes = [idea.changes for idea in ranking.ranked(values, learn(history_of(), 0), None)]
-    shallower = [change for change in changes if change.get("DEPTH") == 1]
-    assert shallower == [{"DEPTH": 1, "ASPECT_RATIO": 128}] * 2, "of two layers one can go, asked for two or for one"
+    ideas = list(ranking.ranked(values, learn(history_of(), 0), None))
+    assert next(idea.changes for idea in ideas if "shallower" in idea.why or "Fewer layers" in idea.why) == {
+        "DEPTH": 1,
+        "ASPECT_RATIO": 128,
+    }
+
+
+def test_a_shorter_step_waits_for_the_verdict_on_the_longer_one() -> None:
+    history = history_of(experiment(1, "TOTAL_BATCH_SIZE 2**19 -> 2**17", None))
+    proposal = SearchProposer().propose(checkout_of(TRAIN), history)
+    assert proposal is not None and proposal.what == "ASPECT_RATIO 64 -> 96"
 
 
 @pytest.mark.parametrize(("batches", "second"), [(150, "DEPTH 8 -> 6"), (1500, "ASPECT_RATIO 64 -> 96")])
 def test_smaller_models_come_before_larger_ones_where_there_are_few_tokens_a_weight(batches: int, second: str) -> None:
     """25 M weights in blocks: 150 batches are 3 tokens each, 1500 are 31."""
-    known = history_of(experiment(1, "TOTAL_BATCH_SIZE 2**19 -> 2**18"))
+    known = history_of(*(experiment(n, "TOTAL_BATCH_SIZE 2**19 -> 2**18") for n in (1, 2)))
     baseline = known.experiments[0]
     result = replace(baseline.runs[0].result or Result("crash"), steps_per_second=batches / 60, training_seconds=60.0)
     seen = replace(baseline, runs=(replace(baseline.runs[0], result=result),))
-    proposal = SearchProposer().propose(checkout_of(TRAIN), History((seen, known.experiments[1])))
+    proposal = SearchProposer().propose(checkout_of(TRAIN), History((seen, *known.experiments[1:])))
     assert proposal is not None and proposal.what.startswith(second)
 
 
@@ -90,7 +112,7 @@ def test_a_model_of_one_head_becomes_narrower_by_half_of_it() -> None:
 
 
 def test_a_direction_that_someone_else_tried_is_not_repeated_nor_a_kept_one_undone() -> None:
-    failed = history_of(experiment(1, "TOTAL_BATCH_SIZE 2**19 -> 2**17"))
+    failed = history_of(*(experiment(n, f"TOTAL_BATCH_SIZE 2**19 -> 2**{18 - n}") for n in (1, 2)))
     kept = history_of(experiment(1, "TOTAL_BATCH_SIZE 2**18 -> 2**19", "keep", score=0.9))
     for history, parent in ((failed, 0), (kept, 1)):
         values = values_of(Proposal(checkout_of(TRAIN).files, ""))
@@ -244,7 +266,7 @@ def test_a_fresh_proposer_goes_on_where_another_stopped() -> None:
         return 1 - n / 1000 if n % 3 == 0 else 2.0
 
     campaign = Campaign(SearchProposer, checkout_of(TRAIN), judge)
-    for _ in range(50):
+    for _ in range(30):
         proposal = campaign.propose()
         assert proposal is not None
         assert SearchProposer().propose(campaign.checkout, campaign.history) == proposal
@@ -258,12 +280,12 @@ def test_a_proposal_takes_little_time_in_a_long_history() -> None:
     body = "\n".join(f"def f{i}(x, y):\n    return [x * {i} + y for x in range(y) if x > {i}]\n" for i in range(200))
     start = checkout_of(TRAIN + body)
     least = {}
-    for count in (1_000, 10_000):
+    for count, tries in ((1_000, 4), (10_000, 2)):
         whats = [f"MATRIX_LR 0.04 -> {rng.random():.6f}; ADAM_BETAS (0.8, 0.95) -> (0.8, 0.{n})" for n in range(count)]
         history = history_of(*(experiment(n, what) for n, what in enumerate(whats, 1)))
-        # CPU seconds, the best of four: the machine may be busy with other work, which costs it its caches too.
+        # CPU seconds, the best of some: the machine may be busy with other work, which costs it its caches too.
         times = []
-        for _ in range(4):
+        for _ in range(tries):
             began = time.process_time()
             SearchProposer().propose(start, history)
             times.append(time.process_time() - began)
@@ -321,20 +343,20 @@ class RankedOnly(SearchProposer):
         return None if due is None else super().propose(checkout, history)
 
 
-def best_of_100(make: Callable[[], SearchProposer]) -> tuple[float, int]:
+def best_of_60(make: Callable[[], SearchProposer]) -> tuple[float, int]:
     campaign = Campaign(make, checkout_of(TRAIN), bowl)
-    campaign.run(100)
+    campaign.run(60)
     assert len({e.key for e in campaign.experiments}) == len(campaign.experiments)
     return campaign.best, len(campaign.experiments) - 1
 
 
-def test_a_hundred_experiments_come_far_closer_to_the_optimum_than_the_ranked_moves() -> None:
+def test_sixty_experiments_come_far_closer_to_the_optimum_than_the_ranked_moves() -> None:
     start = bowl(Proposal(checkout_of(TRAIN).files, ""), 0)
-    ranked, few = best_of_100(RankedOnly)
-    searched, many = best_of_100(SearchProposer)
-    assert (few < 50, many) == (True, 100)
+    ranked, few = best_of_60(RankedOnly)
+    searched, many = best_of_60(SearchProposer)
+    assert (few < 50, many) == (True, 60)
     assert ranked - 1 < 0.2 * (start - 1)
-    assert searched - 1 < 0.1 * (ranked - 1)
+    assert searched - 1 < 0.2 * (ranked - 1)
 
 
 # What a review found
