@@ -15,10 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from research_loop import edits
 from research_loop.branch import HEADS, ref_of
 from research_loop.lab import Lab
 from research_loop.ledger import Ledger
-from research_loop.records import History
+from research_loop.loop import Limits, run_loop
+from research_loop.records import Checkout, History, Proposal
+from research_loop.runners.local import LocalRunner
+from research_loop.session import Session
 from research_loop.testing.labs import git, make_quick_lab
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -250,6 +254,47 @@ def test_a_full_disk_is_one_line_and_the_loop_goes_on_with_space(small_disk: Pat
     good.communicate(timeout=60)
     assert good.returncode == 0
     assert_views_agree(lab)
+
+
+HOLDS_THE_DISK = r"""
+import os, time
+HOLD = 0
+if HOLD == 1:
+    with open("big", "wb") as f:
+        try:
+            while True:
+                f.write(bytes(2**20))
+                f.flush()
+        except OSError:
+            time.sleep(3.0)
+    os.unlink("big")
+else:
+    time.sleep(1.0)
+print(f"---\nval_bpb: {2.0 - HOLD / 1000:.6f}")
+"""
+
+
+class Numbered:
+    """Proposes another number for HOLD at every call; the first one fills the disk."""
+
+    name, deterministic = "numbered", False
+
+    def propose(self, checkout: Checkout, history: History) -> Proposal:
+        hold = 1 if len(history.experiments) == 1 else -len(history.experiments)
+        edited = edits.replace(checkout.files["train.py"].decode(), {"HOLD": hold})
+        return Proposal({"train.py": edited.encode()}, f"HOLD {hold}", proposer=self.name, parent=checkout.parent)
+
+
+@needs_mount
+def test_a_run_that_fills_the_disk_for_a_while_holds_up_the_slot_beside_it_and_ends_nothing(small_disk: Path) -> None:
+    lab = make_quick_lab(small_disk / "lab", train=HOLDS_THE_DISK)
+    with Session(lab, LocalRunner(2)) as session:
+        assert run_loop(session, Numbered(), Limits(5)) == "done"
+        found = session.history.experiments
+    assert len(found) == 6 and all(e.verdict for e in found)
+    filled, beside = (e.runs[0] for e in found[1:3])
+    assert filled.result is not None and filled.result.outcome == "scored"
+    assert found[3].created_at > filled.started_at + 3.0 > beside.started_at, "nothing began on the full disk"
 
 
 def test_a_stale_git_lock_does_not_block_a_keep(lab: Lab, research_loop: Start) -> None:
