@@ -11,7 +11,8 @@ that nothing else was scored on. Prints a table of means over seeds.
 With --eval-tokens fewer validation tokens are scored: on one core the exam is most of a short run.
 
 With --runs the clock that train.py sees is a count of its work, and every policy gets so many runs in place of minutes:
-what else this machine does then changes no score. The bounds on real time are off, as they would judge the machine.
+what else this machine does then changes no score. The bounds on real time are off, as they would judge the machine; the
+search's bandit alone still sees how long runs took.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import itertools
 import json
 import math
 import random
+import re
 import shutil
 import statistics
 import time
@@ -189,7 +191,10 @@ def make_first(folder: Path, budget: int, by_work: bool, eval_tokens: int | None
     if not (folder / CONFIG).exists():
         make_gpt_lab(folder, Wish(profile="cpu", budget_seconds=budget))
         source = (folder / "train.py").read_text()
-        (folder / "train.py").write_text(source.replace(CLOCK, WORK) if by_work else source)
+        if by_work:
+            (folder / "train.py").write_text(source.replace(CLOCK, WORK))
+            text = (folder / CONFIG).read_text()
+            (folder / CONFIG).write_text(re.sub(r"(?m)^limit_seconds = .*$", "limit_seconds = 3600", text))
         if eval_tokens is not None:
             prepare = (folder / "prepare.py").read_text()
             (folder / "prepare.py").write_text(edits.replace(prepare, {"EVAL_TOKENS": eval_tokens}))

@@ -45,7 +45,7 @@ def test_every_ranked_move_comes_once_when_all_fail_and_one_of_a_size_by_half_th
     ideas = [learn(history_of(experiment(1, proposal.what)), 0).ideas.keys() for proposal in found]
     turns = [next(iter(idea - {frozenset()})) for idea in ideas]
     sizes = {"TOTAL_BATCH_SIZE", "ASPECT_RATIO", "DEPTH"}
-    assert all(turns.count(turn) == (2 if sizes & {key for key, _ in turn} else 1) for turn in turns[:12]), turns
+    assert all(turns.count(turn) == (2 if sizes & {key for key, _ in turn} else 1) for turn in turns[:14]), turns
     assert [proposal.what for proposal in found[:3]] == [
         "TOTAL_BATCH_SIZE 2**19 -> 2**17; DEVICE_BATCH_SIZE 128 -> 64",
         "TOTAL_BATCH_SIZE 2**19 -> 2**18",
@@ -66,14 +66,29 @@ def test_a_size_goes_on_once_after_a_keep_and_by_a_shorter_step_after_a_failure(
         "ASPECT_RATIO 64 -> 80",
         "DEPTH 8 -> 10; ASPECT_RATIO 64 -> 76",
     ]
-    assert found[1].why.startswith("It helped once (-0.2000 in experiment 1): further.")
+    assert found[1].why.startswith("It helped once (-0.2000 in experiment 1). More updates fit")
 
 
-@pytest.mark.parametrize("judge", [better, worse])
-def test_a_rate_is_turned_by_a_ranked_move_once(judge: Callable[[Proposal, int], float]) -> None:
-    ranked = [p for p in proposals("MATRIX_LR = 0.04\nDEPTH = 1\n", judge, 6) if p.proposer == "search/ranked"]
-    assert next(p.what for p in ranked if p.what.startswith("MATRIX_LR")) == "MATRIX_LR 0.04 -> 0.068"
-    assert sum(p.what.startswith("MATRIX_LR") for p in ranked) == (1 if judge is better else 2), "up, and down"
+def test_a_rate_goes_on_once_after_a_keep_and_is_left_after_a_failure() -> None:
+    def ranked(judge: Callable[[Proposal, int], float]) -> list[str]:
+        found = proposals("MATRIX_LR = 0.04\n", judge, 6)
+        return [proposal.what for proposal in found if proposal.proposer == "search/ranked"]
+
+    assert ranked(better) == ["MATRIX_LR 0.04 -> 0.068", "MATRIX_LR 0.068 -> 0.11"]
+    assert ranked(worse) == ["MATRIX_LR 0.04 -> 0.068", "MATRIX_LR 0.04 -> 0.022"], "up, then down"
+
+
+def test_a_direction_that_failed_by_a_short_step_is_not_tried_by_the_same_again() -> None:
+    near = history_of(experiment(1, "TOTAL_BATCH_SIZE 2**19 -> 2**18"))
+    proposal = SearchProposer().propose(checkout_of(TRAIN), near)
+    assert proposal is not None and proposal.what == "ASPECT_RATIO 64 -> 96"
+
+
+def test_half_a_head_is_another_idea_than_more_heads_in_the_same_width() -> None:
+    values: Values = {"DEPTH": 1, "ASPECT_RATIO": 64, "HEAD_DIM": 64, "TOTAL_BATCH_SIZE": 2**11}
+    failed = history_of(experiment(1, "ASPECT_RATIO 64 -> 16; HEAD_DIM 64 -> 16"))
+    whys = [idea.changes for idea in ranking.ranked(values, learn(failed, 0), None) if "HEAD_DIM" in idea.changes]
+    assert whys == [{"ASPECT_RATIO": 32, "HEAD_DIM": 32}, {"HEAD_DIM": 16}, {"HEAD_DIM": 32}]
 
 
 def test_a_shorter_step_is_for_where_the_usual_one_does_not_fit() -> None:
@@ -112,7 +127,7 @@ def test_a_model_of_one_head_becomes_narrower_by_half_of_it() -> None:
 
 
 def test_a_direction_that_someone_else_tried_is_not_repeated_nor_a_kept_one_undone() -> None:
-    failed = history_of(*(experiment(n, f"TOTAL_BATCH_SIZE 2**19 -> 2**{18 - n}") for n in (1, 2)))
+    failed = history_of(experiment(1, "TOTAL_BATCH_SIZE 2**19 -> 2**18"))
     kept = history_of(experiment(1, "TOTAL_BATCH_SIZE 2**18 -> 2**19", "keep", score=0.9))
     for history, parent in ((failed, 0), (kept, 1)):
         values = values_of(Proposal(checkout_of(TRAIN).files, ""))
@@ -356,7 +371,7 @@ def test_sixty_experiments_come_far_closer_to_the_optimum_than_the_ranked_moves(
     searched, many = best_of_60(SearchProposer)
     assert (few < 50, many) == (True, 60)
     assert ranked - 1 < 0.2 * (start - 1)
-    assert searched - 1 < 0.2 * (ranked - 1)
+    assert searched - 1 < 0.3 * (ranked - 1)
 
 
 # What a review found

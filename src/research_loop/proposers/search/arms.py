@@ -29,7 +29,7 @@ PRIORS: Mapping[str, float] = {
     "ablate": 0.1,
 }
 """Thousandths of the score a run, about: a guess that a few runs correct."""
-FIRST_MOVES = 12
+FIRST_MOVES = 16
 """So many experiments are ranked moves, where there are as many."""
 
 

@@ -21,6 +21,8 @@ from research_loop.records import Experiment, History
 Turn = tuple[str, int]
 """A dial's key and a direction, +1 or -1."""
 
+NARROWER = frozenset({("ASPECT_RATIO", -1)})
+"""Who follows HEAD_DIM to keep the width never goes down with it."""
 _WIDER, _WIDEST = 1.4, 2.0
 _NARROWER, _NARROWEST = 0.6, 0.15
 
@@ -78,7 +80,8 @@ def learn(history: History, parent: int) -> Lessons:
 def turns_of(changed: Mapping[str, changes.Change]) -> frozenset[Turn]:
     """The idea behind changes: which dials were turned which way, without those that only followed another."""
     led = {name for name, leader in FOLLOWERS.items() if leader in changed}
-    return every_turn({name: change for name, change in changed.items() if name not in led})
+    kept_up = every_turn({name: change for name, change in changed.items() if name in led}) - NARROWER
+    return every_turn(changed) - kept_up
 
 
 def every_turn(changed: Mapping[str, changes.Change]) -> frozenset[Turn]:

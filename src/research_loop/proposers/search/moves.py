@@ -41,10 +41,14 @@ class Move:
     risk: str
 
     def apply(self, values: Mapping[str, Value], times: int = 1) -> dict[str, Value] | None:
-        """New values by name after so many steps, or after as many as there are; None where there is none."""
+        """New values by name after so many steps, or as many as turn the same constants; None where there is none."""
         reached: dict[str, Value] = {}
         for _ in range(times):
-            reached |= self._step({**values, **reached}) or {}
+            step = self._step({**values, **reached}) or {}
+            turned = {name for name, new in step.items() if new != {**values, **reached}[name]}
+            if reached and turned != {name for name, new in reached.items() if new != values[name]}:
+                break
+            reached |= step
         return reached or None
 
     def _step(self, values: Mapping[str, Value]) -> dict[str, Value] | None:
@@ -56,10 +60,6 @@ class Move:
             return None
         new = self.change(*(values[name] for name in found))
         return None if new is None else dict(zip(found, new, strict=True))
-
-
-def _number(value: Value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _times(factor: float) -> Callable[..., New | None]:
@@ -78,13 +78,6 @@ def _plus(step: float) -> Callable[..., New | None]:
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value + step <= 1:
             return None
         return (round(float(value + step), 6),)
-
-    return change
-
-
-def _at_least(floor: float) -> Callable[..., New | None]:
-    def change(value: Value) -> New | None:
-        return (floor,) if isinstance(value, int | float) and _number(value) and value < floor else None
 
     return change
 
@@ -138,10 +131,17 @@ def _reshaped(layers: int, heads: int) -> Callable[..., New | None]:
 def _narrower(depth: Value, aspect: Value, head: Value) -> New | None:
     """By a head; where there is one alone, by half of it."""
     old = rules.shape({"DEPTH": depth, "ASPECT_RATIO": aspect, "HEAD_DIM": head})
-    if old is None or rules.width(*old) > old[2] or old[2] % 2 or old[2] <= LEAST_HEAD:
+    half = _smaller_head(head)
+    if old is None or half is None or rules.width(*old) > old[2]:
         return _reshaped(0, -1)(depth, aspect, head)
-    new_aspect = rules.aspect_for(old[2] // 2, old[0], old[2] // 2)
-    return None if new_aspect is None else (old[0], new_aspect, old[2] // 2)
+    new_aspect = rules.aspect_for(half[0], old[0], half[0])
+    return None if new_aspect is None else (old[0], new_aspect, *half)
+
+
+def _smaller_head(head: Value) -> tuple[int] | None:
+    """Half of it, as long as that is even: rotations take pairs."""
+    number = rules.whole(head)
+    return (number // 2,) if number and number % 4 == 0 and number // 2 >= LEAST_HEAD else None
 
 
 def _shorter_windows(pattern: Value) -> New | None:
@@ -218,6 +218,13 @@ MOVES: Final[tuple[Move, ...]] = (
         "The logits may grow too fast early on.",
     ),
     Move(
+        "n-gram rate up",
+        (r"(NGRAM|BIGRAM|TRIGRAM|HASH|TABLE)_LR",),
+        _times(1.5),
+        "A row of such a table is touched a few times in a short run, so that each of its steps has to count.",
+        "What a single batch says of a rare pair is believed too much.",
+    ),
+    Move(
         "longer warmdown",
         ("WARMDOWN_RATIO",),
         _plus(0.15),
@@ -227,7 +234,7 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(
         "end above zero",
         ("FINAL_LR_FRAC",),
-        _at_least(0.05),
+        _plus(0.05),
         "With a rate of zero at the end the last steps teach nothing; a small floor puts them to use.",
         "A little gradient noise stays in the final weights.",
     ),
@@ -304,7 +311,7 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(
         "smaller heads",
         ("HEAD_DIM",),
-        _halved,
+        _smaller_head,
         "More heads at the same width can attend to more things at once.",
         "Attention kernels are slower on small heads.",
     ),

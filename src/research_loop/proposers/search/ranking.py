@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from research_loop.edits import Value
-from research_loop.proposers.search import rules
+from research_loop.proposers.search import changes, rules
 from research_loop.proposers.search.dials import dials
 from research_loop.proposers.search.lessons import Lessons, Turn, turns_of
 from research_loop.proposers.search.moves import MOVES, Idea, Move
@@ -36,39 +38,57 @@ def ranked(
     `sequence_length` is in tokens, None where it is not known; `starved`: smaller models before larger ones.
     """
     known = {dial.key: dial for dial in dials(values)}
-    for move in _in_order(table) if starved else table:
-        for times in range(STEPS, 0, -1):
-            wanted = move.apply(values, times)
-            settled = rules.settle(values, wanted, sequence_length) if wanted else None
-            turns = turns_of({name: (values[name], new) for name, new in (settled or {}).items()})
-            size = any(key in known and known[key].kind in SIZES for key, _ in turns)
-            if settled and turns and lessons.allows(turns, known) and _is_due(turns, lessons, STEPS - times, size):
-                yield Idea(settled, _why(move, lessons.ideas.get(turns, []), lessons), move.risk)
+    moves = _in_order(table) if starved else table
+    for move, shorter in itertools.product(moves, range(STEPS)):
+        settled = _settled(move, values, STEPS - shorter, sequence_length)
+        turned = {name: (values[name], new) for name, new in settled.items()}
+        turns = turns_of(turned)
+        size = any(key in known and known[key].kind in SIZES for key, _ in turns)
+        if turns and (size or not shorter) and lessons.allows(turns, known) and _is_due(turned, turns, size, lessons):
+            yield Idea(settled, _why(move, lessons.ideas.get(turns, []), lessons), move.risk)
 
 
-def _is_due(turns: frozenset[Turn], lessons: Lessons, shorter: int, size: bool) -> bool:
-    """A step `shorter` than the first by so many: where no opposite was kept, and neither this nor a longer one failed.
+def _settled(move: Move, values: Mapping[str, Value], steps: int, sequence_length: int | None) -> dict[str, Value]:
+    """Changes of so many steps, or of as many as the constants bear; empty where they bear none."""
+    for times in range(steps, 0, -1):
+        wanted = move.apply(values, times)
+        if wanted and (settled := rules.settle(values, wanted, sequence_length)):
+            return settled
+    return {}
 
-    A size is tried by a shorter step where the longer failed, and goes on once where one was kept: a rate is not worth
-    the runs (benchmarks/search.py).
+
+def _is_due(turned: Mapping[str, changes.Change], turns: frozenset[Turn], size: bool, lessons: Lessons) -> bool:
+    """Where the opposite was not kept, none of both is open, and it did not fail; once more where it was kept.
+
+    A size is due as well where only longer steps failed: a rate is not worth the runs (benchmarks/search.py).
     """
     opposite = lessons.ideas.get(frozenset((key, -direction) for key, direction in turns), [])
     before = lessons.ideas.get(turns, [])
-    kept = sum(experiment.kept for experiment in before)
-    failed = len(before) - kept
-    if any(e.verdict is None for e in before) or any(e.kept for e in opposite):
+    if any(e.verdict is None for e in before) or any(e.verdict is None or e.kept for e in opposite):
         return False
-    return kept <= size and failed <= (shorter if size else 0)
+    longer = [_length(changes.read(e.what) or {}) > 1.01 * _length(turned) for e in before if not e.kept]
+    return len(before) - len(longer) <= 1 and (size or not longer) and all(longer)
+
+
+def _length(turned: Mapping[str, changes.Change]) -> float:
+    """Of a step, in powers of two of all numbers together."""
+    pairs = [
+        (old, new) for old, new in turned.values() if isinstance(old, int | float) and isinstance(new, int | float)
+    ]
+    return sum(abs(math.log2(new / old)) for old, new in pairs if old > 0 and new > 0)
 
 
 def _why(move: Move, before: list[Experiment], lessons: Lessons) -> str:
     kept = next((e for e in before if e.kept), None)
-    return f"It helped once ({lessons.difference(kept)}): further. {move.why}" if kept else move.why
+    helped = f"It helped once ({lessons.difference(kept)}). " if kept else ""
+    too_far = f"A longer step did not ({lessons.difference(before[-1])}). " if before and not before[-1].kept else ""
+    return helped + too_far + move.why
 
 
 def starved(champion: Experiment, values: Mapping[str, Value]) -> bool:
     """Whether its runs train on few tokens for the size of their model; False where that is not known."""
-    batch, last, shape = rules.whole(values.get("TOTAL_BATCH_SIZE")), champion.last, rules.shape(values)
+    batch, shape = rules.whole(values.get("TOTAL_BATCH_SIZE")), rules.shape(values)
+    last = champion.scored[-1] if champion.scored else None
     if not batch or not shape or not last or last.steps_per_second is None or last.training_seconds is None:
         return False
     tokens = last.steps_per_second * last.training_seconds * batch

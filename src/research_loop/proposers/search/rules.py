@@ -30,7 +30,7 @@ def settle(
 
 def width(depth: int, aspect: int, head: int) -> int:
     """Model width: depth x aspect ratio, rounded up to whole heads."""
-    return math.ceil(depth * aspect / head) * head
+    return -(-depth * aspect // head) * head
 
 
 def aspect_for(wanted: int, depth: int, head: int) -> int | None:
@@ -99,5 +99,5 @@ def _within_limits(values: Mapping[str, Value], settled: Mapping[str, Value], se
     if not all(isinstance(beta, int | float) and 0 < beta < 1 for _, beta in found):
         return False
     shares = [values.get(name) for name in ("WARMUP_RATIO", "WARMDOWN_RATIO")]
-    too_long = sum(share for share in shares if isinstance(share, int | float)) > 1 + 1e-9
+    too_long = sum(min(share, 2) for share in shares if isinstance(share, int | float)) > 1 + 1e-9
     return not (too_long and settled.keys() & {"WARMUP_RATIO", "WARMDOWN_RATIO"})
