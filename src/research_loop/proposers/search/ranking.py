@@ -79,9 +79,9 @@ def _length(turned: Mapping[str, changes.Change]) -> float:
 
 
 def _why(move: Move, before: list[Experiment], lessons: Lessons) -> str:
-    kept = next((e for e in before if e.kept), None)
+    kept, last = next((e for e in before if e.kept), None), before[-1] if before else None
     helped = f"It helped once ({lessons.difference(kept)}). " if kept else ""
-    too_far = f"A longer step did not ({lessons.difference(before[-1])}). " if before and not before[-1].kept else ""
+    too_far = f"A longer step did not help ({lessons.difference(last)}). " if last and not last.kept else ""
     return helped + too_far + move.why
 
 
