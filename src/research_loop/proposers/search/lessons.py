@@ -85,7 +85,7 @@ def turns_of(changed: Mapping[str, changes.Change]) -> frozenset[Turn]:
 
 
 def every_turn(changed: Mapping[str, changes.Change]) -> frozenset[Turn]:
-    """Of those that followed another, too: they take memory as well."""
+    """Which dials were turned which way, those too that only followed another: they take memory as well."""
     return frozenset(turn for name, (old, new) in changed.items() for turn in directions(name, old, new).items())
 
 

@@ -75,7 +75,7 @@ def _length(turned: Mapping[str, changes.Change]) -> float:
     pairs = [
         (old, new) for old, new in turned.values() if isinstance(old, int | float) and isinstance(new, int | float)
     ]
-    return sum(abs(math.log2(new / old)) for old, new in pairs if old > 0 and new > 0)
+    return sum(abs(math.log2(new) - math.log2(old)) for old, new in pairs if old > 0 and new > 0)
 
 
 def _why(move: Move, before: list[Experiment], lessons: Lessons) -> str:
