@@ -34,6 +34,7 @@ from pathlib import Path
 import optuna
 
 from research_loop import edits, verdict
+from research_loop.audit import trained
 from research_loop.data.preparation import prepare_lab
 from research_loop.edits import Value
 from research_loop.lab import CONFIG, Lab, Wish, make_gpt_lab, open_lab
@@ -284,12 +285,9 @@ def audited(lab: Lab, experiment: Experiment, runs: int) -> float:
     """Mean of so many audit runs; those that the ledger has already are not made again."""
     with Session(lab, LocalRunner()) as session:
         known = [a for a in session.ledger.audits() if a.n == experiment.n and a.result.score]
-        while len(known) < runs:
-            audit = session.audit(experiment)
-            if audit is None or audit.result.score is None:
-                return math.nan
-            known.append(audit)
-    return statistics.fmean(audit.result.score.value for audit in known[:runs] if audit.result.score)
+        known += [audit for audit, _ in trained(session, [experiment] * (runs - len(known))) if audit.result.score]
+    scores = [audit.result.score.value for audit in known[:runs] if audit.result.score]
+    return statistics.fmean(scores) if len(scores) == runs else math.nan
 
 
 def main() -> None:

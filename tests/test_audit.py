@@ -17,9 +17,10 @@ import pytest
 from scipy.stats import ttest_ind
 
 from research_loop import cheats
-from research_loop.audit import _trouble, claim, compare_held, held_report, report, run_audit
+from research_loop.audit import _trouble, claim, compare_held, held_report, report, run_audit, trained
 from research_loop.errors import LabError
 from research_loop.exam import set_exam
+from research_loop.gpus import Gpu
 from research_loop.lab import Lab, open_lab
 from research_loop.loop import Limits, ensure_baseline, run_loop
 from research_loop.noise import Direction
@@ -72,6 +73,23 @@ def test_an_audit_trains_both_anew_with_fresh_seeds_and_changes_nothing(tmp_path
     )
     assert text.splitlines()[2].endswith(", significant") and "own scores differ by -0.5" in text
     assert held_report(baseline, champion, lab) == ""
+
+
+def test_on_two_gpus_runs_go_side_by_side_and_take_turns(tmp_path: Path) -> None:
+    """The champion is the quicker one: its first run ends before there is one of the baseline to hold it against."""
+    slow = SEEDED.replace("import os, random", "import os, random, time").replace(
+        "DEPTH = 1", "DEPTH = 1\ntime.sleep(1.2 / DEPTH)"
+    )
+    lab, two = lab_with_champion(tmp_path / "lab", slow), (Gpu(3, "H100", "GPU-a"), Gpu(5, "H100", "GPU-b"))
+    with Session(lab, LocalRunner(2), gpus=two) as session:
+        baseline, champion = session.history.experiments
+        ended = [audit for audit, _ in trained(session, [baseline, champion] * 2)]
+        samples = run_audit(session, 1, print)
+    assert ended[0].n == champion.n and {audit.result.machine for audit in ended} == {"2 x H100 GPU-a GPU-b"}
+    assert sorted((audit.n, audit.result.gpu) for audit in ended) == [(n, f"GPU-{x}") for n in (0, 1) for x in "ab"]
+    begun = sorted((audit.started_at, audit.started_at + audit.result.seconds) for audit in ended)
+    assert begun[1][0] < begun[0][1], "the second began before the first ended"
+    assert samples is not None and [len(sample.scores) for sample in samples] == [1, 1]
 
 
 def test_audits_survive_and_later_runs_go_on(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_where_no_sandbox_works_an_automatic_one_is_done_without_and_said(
         with pytest.raises(ProposalError, match="`--unsafe`"):
             session.finish(still_open.n)
         with pytest.raises(ProposalError, match="`--unsafe`"):
-            session.audit(champion)
+            session.start_audit(champion)
         with pytest.raises(ProposalError, match="`--unsafe`"):
             run_loop(session, SearchProposer(), Limits(experiments=1))
         assert still_open in session.history.open

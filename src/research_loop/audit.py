@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from research_loop import verdict
@@ -15,7 +16,7 @@ from research_loop.lab import Lab
 from research_loop.noise import Direction
 from research_loop.plain import plain
 from research_loop.records import Audit, Experiment, Run, Verified
-from research_loop.session import AUDITS, Session
+from research_loop.session import Session
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,25 +63,45 @@ def run_audit(session: Session, runs: int, say: Callable[[str], None]) -> list[S
     former = _former(session, {baseline.n, champion.n})
     audited = [baseline, *former, champion]
     done: dict[int, list[Audit]] = {experiment.n: [] for experiment in audited}
-    for turn in range(runs):
-        for experiment in audited:
-            audit = None if session.stopping else session.audit(experiment)
-            if audit is None:
-                return None
-            done[experiment.n].append(audit)
-            if trouble := _trouble(audit, done[baseline.n], baseline, session.lab.config.budget_seconds):
-                log = session.lab.log_path(experiment.n, AUDITS + len(session.ledger.audits()) - 1)
-                raise LabError(f"experiment {experiment.n}: its audit run {trouble}: what it printed is in {log}")
-            assert audit.result.score is not None
-            value = audit.result.score.value
-            say(f"run {turn + 1} of {runs}, experiment {experiment.n}, seed {audit.seed}: {value:.6f}")
+    waiting: list[tuple[Audit, Path]] = []  # for a run of the baseline to be held against
+    for audit, log in trained(session, audited * runs):
+        waiting.append((audit, log))
+        done[audit.n].append(audit)
+        while waiting and (done[baseline.n] or waiting[0][0].result.score is None):
+            _check(*waiting.pop(0), done[baseline.n], baseline, session.lab.config.budget_seconds)
+        assert audit.result.score is not None
+        value = audit.result.score.value
+        say(f"run {len(done[audit.n])} of {runs}, experiment {audit.n}, seed {audit.seed}: {value:.6f}")
+    if any(len(audits) < runs for audits in done.values()):
+        return None
     return [_sample(experiment, done[experiment.n]) for experiment in audited]
+
+
+def trained(session: Session, planned: Sequence[Experiment]) -> Iterator[tuple[Audit, Path]]:
+    """Audit runs, each with its log, as they end: one of each of `planned`, as many at once as the session's runner
+    takes, an experiment's in turn on several GPUs. Ends early when stopped."""
+    left, runner = list(planned), session.runner
+    gpus: dict[int, list[str | None]] = {experiment.n: [] for experiment in planned}
+    while runner.running or (left and not session.stopping):
+        due = next((experiment for experiment in left if session.gpus.suits(gpus[experiment.n])), None)
+        if due is None or session.stopping or runner.running == runner.slots:
+            yield from session.ended_audits()
+            continue
+        left.remove(due)
+        gpu = session.start_audit(due, gpus[due.n]).gpu
+        gpus[due.n].append(gpu.uuid if gpu else None)
 
 
 def _former(session: Session, others: set[int]) -> list[Experiment]:
     """The champion of the last audit, where it is none of the others."""
     known = [audit.n for audit in session.ledger.audits() if audit.n not in others]
     return [session.ledger.experiment(known[-1])] if known else []
+
+
+def _check(audit: Audit, log: Path, baselines: Sequence[Audit], baseline: Experiment, budget_seconds: float) -> None:
+    """Raises LabError where an audit run's score does not count."""
+    if trouble := _trouble(audit, baselines, baseline, budget_seconds):
+        raise LabError(f"experiment {audit.n}: its audit run {trouble}: what it printed is in {log}")
 
 
 def _trouble(audit: Audit, baselines: Sequence[Audit], baseline: Experiment, budget_seconds: float) -> str:

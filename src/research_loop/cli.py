@@ -227,6 +227,7 @@ def wait(
 def audit(
     lab: LabArgument = None,
     runs: Annotated[int, typer.Option("--runs", help="Of each, with fresh seeds", min=1)] = 3,
+    gpus: GpusOption = 1,
     unsafe: UnsafeOption = False,
 ) -> None:
     """Train baseline and champion anew, score both on text that no other run was scored on, and say whether the
@@ -234,8 +235,8 @@ def audit(
     from research_loop.audit import held_report, report, run_audit
     from research_loop.signals import Signals
 
-    opened = wiring.open_(wiring.folder_of(lab))
-    with wiring.view_of(opened) as view, wiring.session_of(opened, view, unsafe) as session, Signals(session):
+    chosen, opened = wiring.gpus_of(gpus), wiring.open_(wiring.folder_of(lab))
+    with wiring.view_of(opened) as view, wiring.session_of(opened, view, unsafe, chosen) as session, Signals(session):
         samples = run_audit(session, runs, session.note)
     if samples is None:
         raise typer.Exit(130)

@@ -27,6 +27,8 @@ DRY = -1
 """The number that no experiment has."""
 GPU_SCRATCH_MB, GPU_PROCESSES = 8192, 4096
 """torch.compile writes hundreds of files and starts a process a core, each with a thread a core."""
+AUDITS = 100_000
+"""Audits count on from here where runs count from 0: their folders and logs lie side by side."""
 
 
 class JobMaker:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Self, TypeVar
 
 from research_loop import edits
@@ -24,7 +25,7 @@ from research_loop.drafts import GIVEN_UP, Asked
 from research_loop.dry_run import DryRuns
 from research_loop.errors import GitError, LabError, LedgerError
 from research_loop.gpus import Gpu, Pool, vram_mb
-from research_loop.jobs import JobMaker
+from research_loop.jobs import AUDITS, JobMaker
 from research_loop.judging import Judge
 from research_loop.lab import Lab, repository_of
 from research_loop.ledger import Ledger, now
@@ -39,10 +40,7 @@ from research_loop.verdict import Again
 from research_loop.watchers import Watcher, Watchers
 
 Appended = TypeVar("Appended")
-BASE_SEED = 42
-LOST_RUNS_ALLOWED = 3
-AUDITS = 100_000
-"""Audits count on from here where runs count from 0: their folders and logs lie side by side."""
+BASE_SEED, LOST_RUNS_ALLOWED = 42, 3
 
 
 def same_seeds(experiment: Experiment) -> int:
@@ -67,14 +65,14 @@ class Session:
         seed_of: Callable[[Experiment], int] = same_seeds,
         gpus: Sequence[Gpu] = (),
     ) -> None:
-        self.lab, self.runner, self.watchers = lab, runner, Watchers(watchers)
-        self._seed_of, self._vram_mb, self._gpus = seed_of, vram_mb(), Pool(gpus)
+        self.lab, self.runner, self.watchers, self.gpus = lab, runner, Watchers(watchers), Pool(gpus)
+        self._seed_of, self._vram_mb = seed_of, vram_mb()
         self.stopping = False  # start nothing more
         self.halted = False  # and end what runs
         self.closing = False  # nobody waits for dry runs any more
         self.make_room: Callable[[], bool] = lambda: False  # ends who may have filled the disk; whether there was one
         self._stop_said = False
-        self._queue: deque[int] = deque()
+        self._queue, self._audits = deque[int](), dict[int, Audit]()
         lab.state.mkdir(exist_ok=True)
         (lab.state / ".gitignore").write_text("*\n")
         self._lock, self._reserve = Lock(lab.state), Reserve(lab.root, lab.state)
@@ -143,25 +141,29 @@ class Session:
             self.pump(timeout=1.0)
         return current
 
-    def audit(self, experiment: Experiment) -> Audit | None:
-        """Trains an experiment's code anew, with a seed that no run had, and scores it on text kept for audits.
-
-        None when it was stopped. It decides nothing and is recorded by itself.
-        """
+    def start_audit(self, experiment: Experiment, before: Sequence[str | None] = ()) -> Job:
+        """Begins to train an experiment's code anew, with a seed that no run had, for a score on text kept for audits;
+        `before` are the GPUs that earlier ones had. It decides nothing and is recorded by itself."""
         self.check_pins()
         self.admission.refuse_uncontained(experiment.proposer, experiment.parent)
-        seed, started_at, k = secrets.randbits(31), now(), AUDITS + len(self.ledger.audits())
-        job = self.jobs.make(experiment, k, seed, audit=True, gpu=self._gpus.take(experiment.n, k))
-        self.runner.start(replace(job, machine=self._gpus.machine))
-        while not (ended := self.runner.wait(1.0, self.watchers.progressed)):
-            self._heed_stop()
-        result = self._believed(ended[0][1])
-        self._clear(job)
-        self.watchers.ended(experiment)
-        if result.outcome == "stopped":
-            return None
-        self.ledger.record_audit(audit := Audit(experiment.n, seed, started_at, result))
-        return audit
+        seed, k = secrets.randbits(31), AUDITS + len(self.ledger.audits()) + len(self._audits)
+        job = self.jobs.make(experiment, k, seed, audit=True, gpu=self.gpus.take(experiment.n, k, before))
+        self.runner.start(replace(job, machine=self.gpus.machine))
+        self._audits[k] = Audit(experiment.n, seed, now(), Result("lost"))
+        return job
+
+    def ended_audits(self) -> list[tuple[Audit, Path]]:
+        """Those that ended in the next second, recorded, and their logs; not those that were stopped."""
+        self._heed_stop()
+        found = []
+        for job, result in self.runner.wait(1.0, self.watchers.progressed):
+            self._clear(job)
+            self.watchers.ended(self.ledger.experiment(job.n))
+            audit = replace(self._audits.pop(job.k), result=self._believed(result))
+            if result.outcome != "stopped":
+                self.ledger.record_audit(audit)
+                found.append((audit, job.log))
+        return found
 
     # --------------------------------------------------------------------------------------------- submit and pump
 
@@ -177,7 +179,7 @@ class Session:
     @property
     def room(self) -> bool:
         """Whether another experiment could start now: what is queued may wait for another GPU than the free one."""
-        due = sum(self._gpus.suits(self._gpus_of(n)) for n in self._queue)
+        due = sum(self.gpus.suits(self._gpus_of(n)) for n in self._queue)
         taken = bool(self.runner.running) and self._reserve.scarce  # by one that runs, who gives it back
         return due + self.runner.running < self.runner.slots and not taken
 
@@ -191,9 +193,7 @@ class Session:
         new = Experiment(-1, what or "(no words)", why, risk, proposal.proposer, proposal.parent, commit, key, now())
         experiment = self._recorded(lambda: self.ledger.propose(replace(new, draft=proposal.draft)))
         self._with_room(lambda: self.branch.mark(experiment))
-        self._queue += [
-            due.n for due in (*self._judge.due(), experiment) if due is experiment or not self._awaited(due)
-        ]
+        self._queue += [*(due.n for due in self._judge.due() if not self._awaited(due)), experiment.n]
         return experiment
 
     def pump(self, timeout: float) -> list[Experiment]:
@@ -201,7 +201,7 @@ class Session:
         what waited for it; the newly decided."""
         self._heed_stop()
         while self._queue and self.runner.running < self.runner.slots and not self.stopping:
-            first = next((n for n in self._queue if self._gpus.suits(self._gpus_of(n))), self._queue[0])
+            first = next((n for n in self._queue if self.gpus.suits(self._gpus_of(n))), self._queue[0])
             self._start(first)
             self._queue.remove(first)
         ended = self.runner.wait(timeout, self.watchers.progressed)
@@ -235,9 +235,9 @@ class Session:
         rivals = self._rival(self.history.champion), self._rival(self.history.baseline)
         seed = self._seed_of(experiment)
         ours, k = self.history.ours(experiment.proposer, experiment.parent), len(experiment.runs)
-        gpu = self._gpus.take(n, k, self._gpus_of(n))
+        gpu = self.gpus.take(n, k, self._gpus_of(n))
         job = self._with_room(lambda: self.jobs.make(experiment, k, seed, *rivals, ours=ours, gpu=gpu))
-        started = self.runner.start(replace(self._judge.against(job, experiment), machine=self._gpus.machine))
+        started = self.runner.start(replace(self._judge.against(job, experiment), machine=self.gpus.machine))
         run = Run(n, job.k, seed, now(), started.keeper_pid, started.keeper_create_time)
         self._recorded(lambda: self.ledger.start_run(run))
         self.watchers.started(experiment, run)
@@ -273,7 +273,7 @@ class Session:
 
     def _clear(self, job: Job) -> None:
         """Of a run that has ended: its GPU is free, its folder goes."""
-        self._gpus.give_back(job.n, job.k)
+        self.gpus.give_back(job.n, job.k)
         self.jobs.clear(job)
 
     def _believed(self, result: Result) -> Result:
