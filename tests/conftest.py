@@ -116,7 +116,7 @@ SMALL = {"ASPECT_RATIO": 32, "HEAD_DIM": 32, "DEVICE_BATCH_SIZE": 8, "TOTAL_BATC
 
 @pytest.fixture(scope="session")
 def gpt_lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """A prepared CPU lab of 750 documents in rows of 128 tokens, one second a run; tests do not change it."""
+    """A prepared CPU lab of 750 documents in rows of 64 tokens, one second a run; tests do not change it."""
     folder = tmp_path_factory.mktemp("gpt")
     texts = folder / "texts"
     texts.mkdir()
@@ -124,7 +124,7 @@ def gpt_lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
         (texts / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
     lab = make_gpt_lab(folder / "lab", Wish(profile="cpu", source=str(texts), budget_seconds=1))
     set_constants(lab.root / "train.py", SMALL)
-    set_constants(lab.root / "prepare.py", {"MAX_SEQ_LEN": 128})  # an exam asks about so many rows, of any length
+    set_constants(lab.root / "prepare.py", {"MAX_SEQ_LEN": 64})  # an exam asks about so many rows, of any length
     prepare_lab(lab, say=lambda line: None)
     # its baseline is run once: what is asked of a run is tested there, what of several in test_repeats.py
     config = (lab.root / "lab.toml").read_text()

@@ -20,7 +20,7 @@ from research_loop.session import Session
 def test_no_validation_text_is_in_a_runs_data(gpt_lab: Lab, tmp_path: Path) -> None:
     show_training_data(gpt_lab.root / "data", tmp_path / "data")
     names = sorted(path.name for path in (tmp_path / "data").iterdir())
-    assert "train_128.u16" in names and "tokenizer.json" in names
+    assert "train_64.u16" in names and "tokenizer.json" in names
     assert not any(name.startswith("val_") for name in names)
     shards = sorted((tmp_path / "data" / "shards").iterdir())
     assert [path.stat().st_size > 0 for path in shards] == [True] * (len(shards) - 1) + [False]
@@ -73,12 +73,12 @@ def test_without_a_sandbox_a_score_is_unverified_whatever_it_answers(gpt_lab: La
 NOSY = """
 from pathlib import Path
 lab = Path({lab!r})
-for name in ("results.tsv", "train.py", ".git/HEAD", "data/tokenizer.json", "data/train_128.u16"):
+for name in ("results.tsv", "train.py", ".git/HEAD", "data/tokenizer.json", "data/train_64.u16"):
     try:
         (lab / name).write_text("changed")
     except OSError:
         pass
-for name in (".research-loop/ledger.sqlite", "data/val_128.u16", "data/shards/shard_00001.parquet", "lab.toml"):
+for name in (".research-loop/ledger.sqlite", "data/val_64.u16", "data/shards/shard_00001.parquet", "lab.toml"):
     try:
         print("READ", name, len((lab / name).read_bytes()))
     except OSError:

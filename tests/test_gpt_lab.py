@@ -72,7 +72,7 @@ def test_no_position_sees_the_future_or_past_its_window(train: ModuleType, patte
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     torch.nn.init.normal_(model.ngrams.weight)
-    text = torch.randint(0, 1000, (1, 128))
+    text = torch.randint(0, 1000, (1, 64))
     changed = text.clone()
     changed[0, 50] += 1
     with torch.no_grad():
@@ -153,7 +153,7 @@ def test_rows_are_packed_by_best_fit(prepare: ModuleType, lengths: list[int], ca
 def test_every_row_starts_with_bos_and_none_is_padded(prepare: ModuleType) -> None:
     tokenizer = prepare.Tokenizer.from_directory()
     rows = prepare.load_rows(tokenizer, "train", prepare.MAX_SEQ_LEN)
-    assert rows.shape[1] == 129 and rows.dtype == np.uint16
+    assert rows.shape[1] == 65 and rows.dtype == np.uint16
     assert (rows[:, 0] == tokenizer.get_bos_token_id()).all()
     assert tokenizer.decode(rows[0].tolist()).startswith("<|reserved_0|>")
 
@@ -161,8 +161,8 @@ def test_every_row_starts_with_bos_and_none_is_padded(prepare: ModuleType) -> No
 def test_validation_rows_are_shuffled_so_that_any_cut_of_them_is_alike(prepare: ModuleType) -> None:
     tokenizer = prepare.Tokenizer.from_directory()
     tokens = prepare.encode_documents(tokenizer, prepare.read_documents("val"))
-    packed = np.array(list(prepare.pack_rows(tokens, 129)))
-    rows = prepare.load_rows(tokenizer, "val", 128)
+    packed = np.array(list(prepare.pack_rows(tokens, 65)))
+    rows = prepare.load_rows(tokenizer, "val", 64)
     assert sorted(map(bytes, rows)) == sorted(map(bytes, packed.astype(np.uint16)))
     places = [int(np.flatnonzero((packed == row).all(axis=1))[0]) for row in rows]
     halves = np.mean(places[: len(places) // 2]), np.mean(places[len(places) // 2 :])
@@ -174,11 +174,11 @@ def test_the_loader_gives_shifted_rows_the_same_for_the_same_seed(prepare: Modul
     tokenizer = prepare.Tokenizer.from_directory()
 
     def epoch_of_rows() -> list[tuple[torch.Tensor, torch.Tensor, int]]:
-        return list(itertools.islice(prepare.make_dataloader(tokenizer, 8, 128, "train"), 200))
+        return list(itertools.islice(prepare.make_dataloader(tokenizer, 8, 64, "train"), 200))
 
     first, second = epoch_of_rows(), epoch_of_rows()
     x, y, epoch = first[0]
-    assert x.shape == y.shape == (8, 128) and x.dtype == torch.int64 and epoch == 1
+    assert x.shape == y.shape == (8, 64) and x.dtype == torch.int64 and epoch == 1
     assert torch.equal(x[:, 1:], y[:, :-1]) and x.is_contiguous() and y.is_contiguous()
     assert all(torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=True))
     assert first[-1][2] > 1
@@ -186,8 +186,8 @@ def test_the_loader_gives_shifted_rows_the_same_for_the_same_seed(prepare: Modul
 
 def test_a_length_that_was_not_prepared_is_packed_on_the_spot(prepare: ModuleType) -> None:
     tokenizer = prepare.Tokenizer.from_directory()
-    x, _, _ = next(prepare.make_dataloader(tokenizer, 2, 64, "train"))
-    assert x.shape == (2, 64) and (x[:, 0] == tokenizer.get_bos_token_id()).all()
+    x, _, _ = next(prepare.make_dataloader(tokenizer, 2, 32, "train"))
+    assert x.shape == (2, 32) and (x[:, 0] == tokenizer.get_bos_token_id()).all()
 
 
 class Bigram(torch.nn.Module):
@@ -200,7 +200,7 @@ class Bigram(torch.nn.Module):
 
 def test_the_score_is_the_same_for_every_batch_size(prepare: ModuleType) -> None:
     tokenizer = prepare.Tokenizer.from_directory()
-    rows = prepare.load_rows(tokenizer, "val", 128)
+    rows = prepare.load_rows(tokenizer, "val", 64)
     rows = rows[: prepare.validation_cuts(len(rows))["score"][1]]
     x, y = rows[:, :-1].astype(int), rows[:, 1:].astype(int)
     size = np.load(prepare.DATA_DIR / "token_bytes.npy")[y]
@@ -236,15 +236,15 @@ def test_bytes_of_tokens_add_up_to_the_text(prepare: ModuleType) -> None:
 
 def test_preparing_twice_does_nothing_and_half_a_preparation_is_done_again(gpt_lab: Lab) -> None:
     said: list[str] = []
-    before = (gpt_lab.root / "data" / "train_128.u16").stat().st_mtime_ns
+    before = (gpt_lab.root / "data" / "train_64.u16").stat().st_mtime_ns
     prepare_lab(gpt_lab, say=said.append)
-    assert said == [] and (gpt_lab.root / "data" / "train_128.u16").stat().st_mtime_ns == before
+    assert said == [] and (gpt_lab.root / "data" / "train_64.u16").stat().st_mtime_ns == before
     (gpt_lab.root / "data" / "prepared.json").unlink()
     prepare_lab(gpt_lab, say=said.append)
     assert any(line.startswith("tokenizer: ") for line in said) and count_models(gpt_lab) is not None
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "token_bytes.npy", "train_128.u16", "val_128.u16"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "token_bytes.npy", "train_64.u16", "val_64.u16"])
 def test_prepared_data_that_was_damaged_is_made_again(gpt_lab: Lab, name: str) -> None:
     path = gpt_lab.root / "data" / name
     whole = path.read_bytes()
@@ -257,7 +257,7 @@ def test_a_missing_shard_comes_back_and_the_pinned_data_with_it(gpt_lab: Lab) ->
     pin = data_digest(gpt_lab)
     shards = sorted((gpt_lab.root / "data" / "shards").glob("*.parquet"))
     shards[0].unlink()
-    (gpt_lab.root / "data" / "train_128.u16").unlink()
+    (gpt_lab.root / "data" / "train_64.u16").unlink()
     prepare_lab(gpt_lab, pinned=pin, say=lambda line: None)
     assert shards[0].exists() and data_digest(gpt_lab) == pin
 

@@ -42,7 +42,7 @@ def test_nothing_changed_is_nothing_said(pinned: tuple[Lab, Ledger, Repository])
     check_pins(ledger, lab, repository)
 
 
-@pytest.mark.parametrize("name", ["token_bytes.npy", "tokenizer.json", "val_128.u16", "shards/shard_00000.parquet"])
+@pytest.mark.parametrize("name", ["token_bytes.npy", "tokenizer.json", "val_64.u16", "shards/shard_00000.parquet"])
 def test_one_byte_of_the_data_is_noticed_though_size_and_time_are_the_same(
     pinned: tuple[Lab, Ledger, Repository], name: str
 ) -> None:
