@@ -18,7 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research_loop.data.preparation import count_models, data_digest, prepare_lab
+from research_loop.data.preparation import _is_fresh, count_models, data_digest, prepare_lab
 from research_loop.lab import Lab, open_lab
 from research_loop.loop import ensure_baseline
 from research_loop.runners.local import LocalRunner
@@ -244,13 +244,18 @@ def test_preparing_twice_does_nothing_and_half_a_preparation_is_done_again(gpt_l
     assert any(line.startswith("tokenizer: ") for line in said) and count_models(gpt_lab) is not None
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "token_bytes.npy", "train_64.u16", "val_64.u16"])
-def test_prepared_data_that_was_damaged_is_made_again(gpt_lab: Lab, name: str) -> None:
-    path = gpt_lab.root / "data" / name
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+def test_prepared_data_that_was_damaged_is_made_again(gpt_lab: Lab, prepare: ModuleType) -> None:
+    names = ("tokenizer.json", "token_bytes.npy", "train_64.u16", "val_64.u16")
+    whole = {gpt_lab.root / "data" / name: (gpt_lab.root / "data" / name).read_bytes() for name in names}
+    for path, data in whole.items():
+        path.write_bytes(data[: len(data) // 2])
+        assert not _is_fresh(gpt_lab) and not prepare.is_prepared(), path.name
+        path.write_bytes(data)
+        assert _is_fresh(gpt_lab) and prepare.is_prepared()
+    for path, data in whole.items():
+        path.write_bytes(data[: len(data) // 2])
     prepare_lab(gpt_lab, pinned=data_digest(gpt_lab), say=lambda line: None)
-    assert path.read_bytes() == whole
+    assert {path: path.read_bytes() for path in whole} == whole
 
 
 def test_a_missing_shard_comes_back_and_the_pinned_data_with_it(gpt_lab: Lab) -> None:
