@@ -229,6 +229,14 @@ def judged(gpt_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return lab
 
 
+def test_without_a_sandbox_a_score_is_unverified_whatever_it_answers(judged: Lab) -> None:
+    with Session(judged, LocalRunner()) as session:
+        assert not session.jobs.contained
+        for experiment in session.history.experiments:
+            assert experiment.score is not None and experiment.score.verified == "unverified"
+            assert session.ledger.held_nats(experiment.n) is not None, "it was asked all the same"
+
+
 def test_an_audit_says_whether_the_gain_is_there_on_text_never_sent(judged: Lab) -> None:
     with Session(judged, LocalRunner()) as session:
         samples = run_audit(session, 1, print)

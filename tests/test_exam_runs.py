@@ -59,17 +59,6 @@ def test_the_loop_keeps_what_was_challenged_and_not_what_only_prints(judged: Lab
         assert session.history.champion == baseline
 
 
-def test_without_a_sandbox_a_score_is_unverified_whatever_it_answers(gpt_lab: Lab, tmp_path: Path) -> None:
-    ignored = shutil.ignore_patterns(".research-loop")
-    root = Path(shutil.copytree(gpt_lab.root, tmp_path / "lab", symlinks=True, ignore=ignored))
-    text = (root / "lab.toml").read_text()
-    (root / "lab.toml").write_text(text.replace('sandbox = "auto"', 'sandbox = "none"'))
-    with Session(open_lab(root), LocalRunner()) as session:
-        baseline = ensure_baseline(session)
-        assert baseline is not None and baseline.score is not None and baseline.score.verified == "unverified"
-        assert session.ledger.held_nats(baseline.n) is not None, "it was asked all the same"
-
-
 NOSY = """
 from pathlib import Path
 lab = Path({lab!r})
