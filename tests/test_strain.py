@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -113,13 +115,33 @@ class Crowded(Quiet):
             manager.__exit__(None, None, None)  # type: ignore[attr-defined]
 
 
+Begin = Callable[[int], Path]
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Begin:
+    """A lab with a baseline that had the machine to itself, for each attempt another; tests copy it."""
+
+    @cache
+    def begin(attempt: int) -> Path:
+        lab = make_quick_lab(tmp_path_factory.mktemp("begun") / "lab", train=BUSY)
+        text = (lab.root / "lab.toml").read_text().replace('noise = "none"', 'noise = "measured"')
+        (lab.root / "lab.toml").write_text(text.replace("limit_seconds = 10.0", "limit_seconds = 60.0"))
+        with Session(open_lab(lab.root), LocalRunner()) as session:
+            assert ensure_baseline(session) is not None
+        return lab.root
+
+    return begin
+
+
 @linux
 @pytest.mark.parametrize(("times", "proposer", "slowed"), [(1, "search", 1), (3, "search", 2), (1, "user", 0)])
 def test_a_run_that_others_slowed_is_repeated_and_not_judged_until_the_machine_stays_busy(
-    tmp_path: Path, times: int, proposer: str, slowed: int
+    tmp_path: Path, begun: Begin, times: int, proposer: str, slowed: int
 ) -> None:
     for attempt in range(3):  # what else runs on this machine may be as busy beside the baseline
-        found, seen = beside_others(tmp_path / f"lab{attempt}", times, proposer)
+        root = Path(shutil.copytree(begun(attempt), tmp_path / f"lab{attempt}", symlinks=True))
+        found, seen = beside_others(root, times, proposer)
         outcomes = [run.result.outcome for run in found.runs if run.result]
         if outcomes == ["slowed"] * slowed + ["scored"]:
             break
@@ -132,12 +154,8 @@ def test_a_run_that_others_slowed_is_repeated_and_not_judged_until_the_machine_s
 
 def beside_others(root: Path, times: int, proposer: str) -> tuple[Experiment, list[str]]:
     """A worse experiment whose first runs have others beside them, and what was said."""
-    lab = make_quick_lab(root, train=BUSY)
-    text = (lab.root / "lab.toml").read_text().replace('noise = "none"', 'noise = "measured"')
-    (lab.root / "lab.toml").write_text(text.replace("limit_seconds = 10.0", "limit_seconds = 60.0"))
     watcher = Crowded(times)
-    with Session(open_lab(lab.root), LocalRunner(), [watcher]) as session:
-        assert ensure_baseline(session) is not None
+    with Session(open_lab(root), LocalRunner(), [watcher]) as session:
         worse = BUSY.replace("LEVEL = 1.0", "LEVEL = 9.0")
         found = session.close(Proposal({"train.py": worse.encode()}, "worse", proposer=proposer, parent=0))
         watcher.end()
