@@ -218,7 +218,13 @@ def bowl(proposal: Proposal, _: int) -> float:
     return 1 + 0.02 * (far + 5 * (number("FINAL_LR_FRAC") - 0.12) ** 2)
 
 
-class RankedOnly(SearchProposer):
+class Unasked(SearchProposer):
+    """Spares the campaign to ask a fresh one for each proposal again, which the conformance tests do."""
+
+    deterministic = False
+
+
+class RankedOnly(Unasked):
     """The ranked moves and then nothing."""
 
     def propose(self, checkout: Checkout, history: History) -> Proposal | None:
@@ -237,7 +243,7 @@ def best_of_60(make: Callable[[], SearchProposer]) -> tuple[float, int]:
 def test_sixty_experiments_come_far_closer_to_the_optimum_than_the_ranked_moves() -> None:
     start = bowl(Proposal(checkout_of(TRAIN).files, ""), 0)
     ranked, few = best_of_60(RankedOnly)
-    searched, many = best_of_60(SearchProposer)
+    searched, many = best_of_60(Unasked)
     assert (few < 50, many) == (True, 60)
     assert ranked - 1 < 0.2 * (start - 1)
     assert searched - 1 < 0.3 * (ranked - 1)
