@@ -14,9 +14,9 @@ def honest_nats(random: np.random.Generator, count: int, sharpness: float = 4.0)
     """Of uniform random tokens, by models that are sure of something else each time."""
     nats = []
     for _ in range(count // 1024):
-        logits = sharpness * random.standard_normal((1024, V))
+        logits = np.float32(sharpness) * random.standard_normal((1024, V), dtype=np.float32)
         targets = random.integers(0, V, 1024)
-        nats.append(challenge.nats_of(logits.astype(np.float32)[:, None], targets[:, None])[:, 0])
+        nats.append(challenge.nats_of(logits[:, None], targets[:, None])[:, 0])
     return np.concatenate(nats)
 
 
@@ -54,13 +54,12 @@ def test_no_honest_model_foresees_random_tokens_however_sure_it_is() -> None:
             assert challenge.foresees(honest_nats(random, 8192, sharpness), V) == ""
 
 
-@pytest.mark.parametrize("certainty", [0.6, 1.0])
-def test_one_in_a_thousand_that_is_told_the_token_is_seen(certainty: float) -> None:
+def test_one_in_a_thousand_that_is_told_the_token_is_seen() -> None:
     random = np.random.default_rng(2)
     nats = honest_nats(random, 131_072)
-    for _ in range(20):
+    for certainty in [0.6] * 20 + [1.0] * 20:
         told = np.where(random.random(nats.size) < 0.001, -np.log(certainty), nats)
-        assert "random tokens" in challenge.foresees(told, V)
+        assert "random tokens" in challenge.foresees(told, V), certainty
 
 
 @pytest.mark.parametrize("wrong", [np.nan, -3.0])
