@@ -78,7 +78,8 @@ def rewritten(source: str, edits: Sequence[Edit]) -> str | None:
 
 def _edited(source: str, edit: Edit, known: _Pieces) -> tuple[str, _Pieces] | None:
     data, tree = source.encode(), _tree(source)
-    found = list(_matches(tree, _parsed(edit.old), known))
+    pattern = _parsed(edit.old)
+    found = list(_matches(_by_kind(source).get(type(pattern), []), pattern, known))
     if len(found) != edit.times or not _agree([names for _, names in found]):
         return None
     pieces = {**known, **{name: _piece(data, node) for name, node in found[0][1].items()}}
@@ -95,6 +96,15 @@ def _tree(source: str) -> ast.Module:
     """Parsed once for all the edits that are tried on it; nobody changes it."""
     tree: ast.Module = parsing.parse(source)
     return tree
+
+
+@lru_cache(maxsize=8)
+def _by_kind(source: str) -> dict[type, list[ast.AST]]:
+    """The tree's nodes: most patterns are of a kind that is rare."""
+    found: dict[type, list[ast.AST]] = {}
+    for node in ast.walk(_tree(source)):
+        found.setdefault(type(node), []).append(node)
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------- matching
@@ -116,10 +126,10 @@ def _is_open(function: ast.FunctionDef) -> bool:
     return ast.unparse(function.body) == "..."  # type: ignore[arg-type]
 
 
-def _matches(tree: ast.AST, pattern: ast.AST | None, known: _Pieces) -> Iterator[tuple[ast.AST, _Found]]:
-    for node in ast.walk(tree):
+def _matches(nodes: list[ast.AST], pattern: ast.AST | None, known: _Pieces) -> Iterator[tuple[ast.AST, _Found]]:
+    for node in nodes:
         found = {name: piece.node for name, piece in known.items()}
-        if type(node) is type(pattern) and _fits(pattern, node, found):
+        if _fits(pattern, node, found):
             yield node, {name: part for name, part in found.items() if name not in known}
 
 
