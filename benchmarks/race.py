@@ -40,11 +40,12 @@ from research_loop.edits import Value
 from research_loop.lab import CONFIG, Lab, Wish, make_gpt_lab, open_lab
 from research_loop.ledger import Ledger
 from research_loop.loop import Limits, run_loop
+from research_loop.pairs import BASE_SEED, same_seeds
 from research_loop.proposers import Proposer
 from research_loop.proposers.search import SearchProposer, dials, rules
 from research_loop.records import Checkout, Experiment, History, Proposal, Result
 from research_loop.runners.local import LocalRunner
-from research_loop.session import Session, same_seeds
+from research_loop.session import Session
 
 TOKENS = 256
 QUARTERS = 4
@@ -260,7 +261,7 @@ def race(first: Lab, place: Path, length: Length, seeds: list[int], policies: li
 
 def seeds_of(seed: int) -> Callable[[Experiment], int]:
     """Other seeds of training in each race: with the same ones, and a clock of work, ours would take the same steps."""
-    return lambda experiment: same_seeds(experiment) + 10_000 * seed
+    return lambda experiment: same_seeds(experiment, BASE_SEED + 10_000 * seed)
 
 
 def in_time(lab: Lab, length: Length, share: float = 1.0) -> list[Experiment]:

@@ -4,7 +4,9 @@
 
 Scores are independent normal draws around what the code is truly worth, in units of sigma. `null` campaigns change
 nothing. In the others 15 % of changes help, by 3 sigma on average, a third do next to nothing and the rest harm
-("early"); or 5 % help, by 1.2 sigma ("late"). Gains are the champion's true worth.
+("early"); or 5 % help, by 1.2 sigma ("late"). Gains are the champion's true worth. Where luck is "shared" that share of
+the variance is the seed's, the same for all codes; "but for" is how many of the candidates have other luck than the
+champion although they seem to begin like it.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from research_loop import noise
 from research_loop.noise import BASELINE_RUNS
+from research_loop.pairs import Pairs
 
-BUDGET = 60.0
 Effect = Callable[[random.Random], float]
 
 
@@ -62,14 +64,23 @@ class Group:
 
     worth: float
     sd: float
+    luck: Callable[[int], float] = lambda _k: 0.0
     scores: list[float] = field(default_factory=list)
+    speeds: list[float] = field(default_factory=list)
+    began: float = math.inf
+    newest: int = 0
 
     def run(self, draw: random.Random, known: Known) -> None:
-        score, runs = self.worth + draw.gauss(0, self.sd), len(self.scores)
+        runs = len(self.scores)
+        speed = known.speed(draw)
+        score = self.worth + self.luck(runs) + draw.gauss(0, self.sd) - known.faster_gains * (speed - 1)
+        self.speeds.append(speed)
+        self.began = min(self.began, known.runs)
         if runs:
             known.squares += runs / (runs + 1) * (score - statistics.fmean(self.scores)) ** 2
             known.degrees += 1
         self.scores.append(score)
+        self.newest = known.runs
         known.runs += 1
 
 
@@ -80,6 +91,31 @@ class Known:
     squares: float = 0.0
     degrees: float = 0.0
     runs: int = 0
+    pair_squares: float = 0.0
+    pair_degrees: float = 0.0
+    faster_gains: float = 0.0
+    walk: float = 0.0
+    budget: float = 60.0
+    machine: float = 1.0
+
+    def speed(self, draw: random.Random) -> float:
+        """Of one more run: the machine's, which wanders and comes back, and 0.3 % of its own."""
+        self.machine += draw.gauss(0, self.walk) - 0.05 * (self.machine - 1)
+        return self.machine + draw.gauss(0, 0.003) * bool(self.walk)
+
+    def sigma(self, level: float, pairs: Sequence[float]) -> noise.Sigma:
+        """With what the pairs that are looked at say."""
+        sigma = noise.pooled(self.squares, self.degrees, 0, level, self.budget)
+        free = max(0, len(pairs) - 1)
+        own = statistics.variance(pairs) * free if free else 0.0
+        return noise.with_pairs(sigma, self.pair_squares + own, self.pair_degrees + free)
+
+    def decided(self, pairs: Sequence[float], kept: bool) -> None:
+        """Takes in the pairs of an experiment with its verdict."""
+        share = noise.FADES if kept else 1.0
+        free = max(0, len(pairs) - 1)
+        own = statistics.variance(pairs) * free if free else 0.0
+        self.pair_squares, self.pair_degrees = share * self.pair_squares + own, share * self.pair_degrees + free
 
     def fade(self, champion: Group) -> None:
         """All but what the new champion's own runs say."""
@@ -89,31 +125,63 @@ class Known:
         self.degrees = noise.FADES * (self.degrees - free) + free
 
 
-def campaign(draw: random.Random, most_runs: int, effect: Effect, prior: float, spread: float, count: Count) -> None:
-    """One lab under our rule, for so many runs; `prior` is the prior's sigma where the baseline's true one is 1. Those
-    of candidates are `spread` around it, in powers of e."""
-    level = prior * BUDGET / noise.PRIOR_SHARE_SECONDS
-    champion, known = Group(0.0, 1.0), Known()
+@dataclass(frozen=True)
+class World:
+    """How scores come about.
+
+    `prior` is the prior's sigma where the baseline's true one is 1; candidates' own sigmas are `spread` around it, in
+    powers of e; `shared` of the variance is the luck of the seed, for all but `but_for` of them. The machine's speed
+    takes a `walk` of so much a run, and a score falls by a share of 0.06 of what it is faster.
+    """
+
+    name: str
+    prior: float = 1.0
+    spread: float = 0.0
+    shared: float = 0.0
+    but_for: float = 0.0
+    walk: float = 0.0
+    budget: float = 60.0
+
+
+def campaign(draw: random.Random, most_runs: int, effect: Effect, world: World, count: Count) -> None:
+    """One lab under our rule, for so many runs."""
+    level = world.prior * world.budget / noise.PRIOR_SHARE_SECONDS
+    drawn = [draw.gauss(0, world.shared**0.5) for _ in range(200 if world.shared else 0)]
+    seeds = drawn.__getitem__ if world.shared else lambda _k: 0.0
+    own = (1 - world.shared) ** 0.5
+    champion, known = Group(0.0, own, seeds), Known(faster_gains=0.06 * level, walk=world.walk, budget=world.budget)
     for _ in range(BASELINE_RUNS):
         champion.run(draw, known)
     while known.runs < most_runs:
         change = effect(draw)
-        mine = Group(champion.worth + change, math.exp(draw.gauss(0, spread)))
+        other = draw.random() < world.but_for
+        mine = Group(champion.worth + change, (1.0 if other else own) * math.exp(draw.gauss(0, world.spread)))
+        mine.luck = mine.luck if other else seeds
         mine.run(draw, known)
         step = ""
         while step not in ("keep", "discard"):
-            sigma = noise.pooled(known.squares, known.degrees, 0, level, BUDGET)
-            gap = noise.compare(mine.scores, champion.scores, sigma, "lower")
-            step = noise.next_step(gap.p, len(mine.scores), len(champion.scores))
+            pairs = paired(mine, champion) if world.shared else noise.NO_PAIRS
+            theirs = [level + score for score in champion.scores]
+            sigma = known.sigma(level, pairs.differences)
+            gap = noise.compare([level + score for score in mine.scores], theirs, sigma, "lower", pairs)
+            step = noise.next_step(gap, len(mine.scores), len(champion.scores))
+            if step == "keep" and gap.pairs and champion.newest < mine.began:
+                step = "champion"
             if step in ("candidate", "champion"):
                 (mine if step == "candidate" else champion).run(draw, known)
         count.experiments += 1
+        known.decided(pairs.differences, step == "keep")
         if step == "keep":
             known.fade(mine)
             count.keeps, count.false = count.keeps + 1, count.false + (change >= 0)
             champion = mine
     count.runs += known.runs
     count.gains.append(champion.worth)
+
+
+def paired(mine: Group, champion: Group) -> Pairs:
+    found = tuple(a - b for a, b in zip(mine.scores, champion.scores, strict=False))
+    return Pairs(found, abs(statistics.fmean(champion.speeds[: len(found)]) / champion.speeds[-1] - 1))
 
 
 def simple(draw: random.Random, most_runs: int, effect: Effect, sigmas: float, count: Count) -> None:
@@ -130,6 +198,23 @@ def simple(draw: random.Random, most_runs: int, effect: Effect, sigmas: float, c
             best, worth = score, worth + change
     count.runs += most_runs
     count.gains.append(worth)
+
+
+WORLDS = (
+    World(", prior x 1"),
+    World(", prior x 0.33", prior=1 / 3),
+    World(", prior x 3", prior=3.0),
+    World(", sigmas differ", spread=0.5),
+    World(", luck shared 0.8", shared=0.8),
+    World(", 0.8, sigmas differ", spread=0.5, shared=0.8),
+    World(", 0.8, but for a tenth", shared=0.8, but_for=0.1),
+    World(", 0.8, but for half", shared=0.8, but_for=0.5),
+    World(", luck shared 0.98", shared=0.98),
+    World(", unlike, speed wanders", shared=1e-9, walk=0.001),
+    World(", 0.8, speed wanders", shared=0.8, walk=0.001),
+    World(", 0.8, speed wanders, 300 s", shared=0.8, walk=0.001, budget=300.0),
+    World(", unlike, speed wanders, 300 s", shared=1e-9, walk=0.001, budget=300.0),
+)
 
 
 def main() -> None:
@@ -152,11 +237,8 @@ def main() -> None:
 
 def _rules(runs: int, effect: Effect) -> list[tuple[str, Callable[[random.Random, Count], None]]]:
     rules: list[tuple[str, Callable[[random.Random, Count], None]]] = [
-        (
-            f"ours, prior x {prior:.2g}{', sigmas differ' if spread else ''}",
-            lambda draw, count, prior=prior, spread=spread: campaign(draw, runs, effect, prior, spread, count),
-        )
-        for prior, spread in ((1.0, 0.0), (1 / 3, 0.0), (3.0, 0.0), (1.0, 0.5))
+        (f"ours{world.name}", lambda draw, count, world=world: campaign(draw, runs, effect, world, count))
+        for world in WORLDS
     ]
     return [
         *rules,

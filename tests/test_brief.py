@@ -64,7 +64,7 @@ def test_a_brief_has_the_noise_and_what_a_run_takes() -> None:
     champion = replace(a_night().experiments[1], runs=tuple(Run(1, k, 42 + k, 0.0, result=RUN) for k in range(2)))
     text = brief(history_of(champion), replace(CONFIG, budget_seconds=60.0))
     assert "A run trains for 60 s" in text
-    assert "Runs of one code differ by 0.0" in text and "smaller differences say nothing" in text
+    assert "Runs of one code differ by 0.0" in text and "(standard deviation): less says nothing" in text
     assert "A run of it took 93 s in all, 22 s of them to the first step, 464 steps, 31202 MB of GPU memory." in text
     assert "differ by" not in brief(history_of(champion), replace(CONFIG, noise="none"))
 

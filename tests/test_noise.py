@@ -62,8 +62,8 @@ def test_what_is_said_to_be_detectable_is_kept_on_two_runs() -> None:
     least = noise.detectable(sigma)
     for share, step in ((1.01, "keep"), (0.99, "candidate")):
         gap = noise.compare([1 - share * least] * 2, [1.0] * 3, sigma, "lower")
-        assert noise.next_step(gap.p, 2, 3) == step
-        assert noise.next_step(gap.p, 1, 3) == "candidate", "one run alone proves nothing"
+        assert noise.next_step(gap, 2, 3) == step
+        assert noise.next_step(gap, 1, 3) == "candidate", "one run alone proves nothing"
 
 
 def test_the_rule_keeps_at_most_one_in_a_thousand_that_change_nothing() -> None:
@@ -74,7 +74,7 @@ def test_the_rule_keeps_at_most_one_in_a_thousand_that_change_nothing() -> None:
             mine, step = [draw.gauss(0, 1)], ""
             while step not in ("keep", "discard"):
                 gap = noise.compare(mine, champion, Sigma(1.0, 200.0, 198), "lower")
-                step = noise.next_step(gap.p, len(mine), len(champion))
+                step = noise.next_step(gap, len(mine), len(champion))
                 if step in ("candidate", "champion"):
                     (champion if step == "champion" else mine).append(draw.gauss(0, 1))
             if step == "keep":

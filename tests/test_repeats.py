@@ -14,10 +14,11 @@ from research_loop.judging import Judge
 from research_loop.lab import Lab, open_lab
 from research_loop.ledger import Ledger
 from research_loop.loop import Limits, ensure_baseline, run_loop
+from research_loop.pairs import BASE_SEED
 from research_loop.proposers.search import SearchProposer
 from research_loop.records import Experiment, History, Proposal, Result, Run, Score
 from research_loop.runners.local import LocalRunner
-from research_loop.session import BASE_SEED, Session
+from research_loop.session import Session
 from research_loop.testing.labs import make_quick_lab
 from research_loop.testing.promises import broken, users
 from research_loop.views import Quiet

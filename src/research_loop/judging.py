@@ -12,6 +12,7 @@ from research_loop.errors import ProposalError
 from research_loop.history import Repository
 from research_loop.lab import Lab
 from research_loop.ledger import Ledger, now
+from research_loop.pairs import Side, pairs
 from research_loop.records import Experiment, Files, History, Result, Run, Verdict
 from research_loop.tasks import Job, Pace
 from research_loop.verdict import Again, Rules
@@ -76,7 +77,10 @@ class Judge:
         assert sigma is not None
         shorter = self._lines(experiment) < self._lines(champion)
         p = verdict.SIMPLER if shorter else LOOK
-        return noise.keeps_below(experiment.scores, champion.scores, sigma, p)
+        mine, theirs = Side.of(experiment).by_seed, Side.of(champion).by_seed
+        rivals = [score.value for seed in sorted(theirs.keys() - mine.keys()) if (score := theirs[seed].score)]
+        known, rival = pairs(experiment, champion), rivals[0] if rivals else None
+        return noise.keeps_below(experiment.scores, champion.scores, sigma, p, known, rival)
 
     def pace(self, experiment: Experiment) -> Pace | None:
         """What a candidate's first run is held against; None for all other runs, and where there is no curve."""

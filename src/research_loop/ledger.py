@@ -120,7 +120,8 @@ class Ledger:
         with self._transaction():
             self._append("results", facts, ["n", "k", *RESULT_COLUMNS, "summary"])
             self._append("traces", (n, k, curve, result.log_tail, result.held_nats))
-        light = replace(result, curve=(), log_tail="", held_nats=b"", summary={})
+        first = result.curve[0].loss if result.curve else None
+        light = replace(result, first_loss=first, curve=(), log_tail="", held_nats=b"", summary={})
         experiment = self.experiment(n)
         runs = tuple(replace(run, result=light) if run.k == k else run for run in experiment.runs)
         return self._remember(replace(experiment, runs=runs))
@@ -296,7 +297,14 @@ class Ledger:
 
     def _replay(self) -> Iterator[Experiment]:
         """Without the summaries: with the texts shared, an experiment is a third of what it would be."""
-        results = {(row[0], row[1]): _result(row[2:]) for row in self._select("results", RESULT_COLUMNS)}
+        began = {
+            row[:2]: row[2]
+            for row in self._select("traces", ["json_extract(iif(json_valid(curve), curve, '[]'), '$[0][2]')"])
+        }
+        results = {
+            row[:2]: replace(_result(row[2:]), first_loss=began.get(row[:2]))
+            for row in self._select("results", RESULT_COLUMNS)
+        }
         runs: dict[int, list[Run]] = {}
         for row in self._select("runs", ["seed", "started_at", "keeper_pid", "keeper_create_time"]):
             runs.setdefault(row[0], []).append(replace(Run(*row), result=results.get(row[:2])))

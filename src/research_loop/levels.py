@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import statistics
 
+from research_loop.pairs import Side, paired
 from research_loop.records import Experiment, History
 
 Means = dict[str | None, float]
@@ -14,8 +15,23 @@ def levels(history: History) -> dict[int, float]:
     """Each experiment's mean score as on the champion's machine, by number.
 
     Two machines differ by the mean difference of what ran on both, as a champion does where a lab moves. What ran only
-    on a machine that shares nothing with the others is taken as it is.
+    on a machine that shares nothing with the others is taken as it is. What was not kept, and began like its parent, is
+    as far from it as their runs of the same seeds are: one run alone had its seed's luck.
     """
+    means = _on_one_machine(history)
+    known, sides = {e.n: e for e in history.experiments}, dict[int, Side]()
+    for experiment in history.experiments:
+        parent = experiment.parent
+        if parent is None or parent not in means or experiment.n not in means or experiment.kept:
+            continue
+        if parent not in sides:
+            sides[parent] = Side.of(known[parent])
+        if differences := paired(Side.of(experiment), sides[parent]).differences:
+            means[experiment.n] = means[parent] + statistics.fmean(differences)
+    return means
+
+
+def _on_one_machine(history: History) -> dict[int, float]:
     means = {e.n: score.value for e in history.experiments if (score := e.score)}
     machines = {run.result.machine for e in history.experiments for run in e.runs if run.result and run.result.score}
     if len(machines) <= 1:

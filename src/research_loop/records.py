@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -53,7 +53,8 @@ class Result:
     from ready to the last answer; the summary's figures are the run's own word. `hopeless_at` is the share of the
     budget at which its loss was too far above the champion's; some of such runs go on. `waited_share` is the share of
     its threads' time that other programs took, `braked_share` that of its time in which heat or the power supply held
-    its GPU back. `machine` names what it trained on, `gpu` by its UUID which of several GPUs.
+    its GPU back. `machine` names what it trained on, `gpu` by its UUID which of several GPUs. `first_loss` is the first
+    one that it printed.
     """
 
     outcome: Outcome
@@ -75,6 +76,7 @@ class Result:
     braked_share: float | None = None
     machine: str | None = None
     gpu: str | None = None
+    first_loss: float | None = None
     summary: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[Point, ...] = ()
     log_tail: str = ""
@@ -182,6 +184,11 @@ class Experiment:
         if not usual:
             return scored
         return tuple(r for r in scored if abs((r.steps_per_second or usual) / usual - 1) <= SAME_SPEED)
+
+    def by_seed(self, results: Iterable[Result]) -> dict[int, Result]:
+        """Some of its results, by their run's seed; of several with the same the newest."""
+        counted = {id(result) for result in results}
+        return {run.seed: run.result for run in self.runs if run.result and id(run.result) in counted}
 
     @property
     def machine(self) -> str | None:

@@ -8,6 +8,7 @@ can be open at once.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 import uuid
 from collections import deque
@@ -30,6 +31,7 @@ from research_loop.judging import Judge
 from research_loop.lab import Lab, repository_of
 from research_loop.ledger import Ledger, now
 from research_loop.lock import Lock
+from research_loop.pairs import same_seeds
 from research_loop.pins import check_pins, pin
 from research_loop.plain import plain
 from research_loop.records import Audit, Checkout, Experiment, History, Proposal, Result, Run, Verdict
@@ -40,12 +42,7 @@ from research_loop.verdict import Again
 from research_loop.watchers import Watcher, Watchers
 
 Appended = TypeVar("Appended")
-BASE_SEED, LOST_RUNS_ALLOWED = 42, 3
-
-
-def same_seeds(experiment: Experiment) -> int:
-    """The seed of an experiment's next run: the first scored one has the same in all of them, and so on."""
-    return BASE_SEED + len(experiment.scored)
+LOST_RUNS_ALLOWED = 3
 
 
 class Session:
@@ -146,7 +143,9 @@ class Session:
         `before` are the GPUs that earlier ones had. It decides nothing and is recorded by itself."""
         self.check_pins()
         self.admission.refuse_uncontained(experiment.proposer, experiment.parent)
-        seed, k = secrets.randbits(31), AUDITS + len(self.ledger.audits()) + len(self._audits)
+        seed, ks = secrets.randbits(31), itertools.count(AUDITS + len(self.ledger.audits()))
+        # one that was killed has left its log, which an error may have named
+        k = next(k for k in ks if k not in self._audits and not self.lab.log_path(experiment.n, k).exists())
         job = self.jobs.make(experiment, k, seed, audit=True, gpu=self.gpus.take(experiment.n, k, before))
         self.runner.start(replace(job, machine=self.gpus.machine))
         self._audits[k] = Audit(experiment.n, seed, now(), Result("lost"))

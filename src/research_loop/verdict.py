@@ -10,6 +10,7 @@ from typing import Literal
 
 from research_loop import noise
 from research_loop.noise import BASELINE_RUNS, Direction, Gap, Sigma, better
+from research_loop.pairs import pairs
 from research_loop.records import Experiment, Result, Verdict
 
 MARGIN_SHARE = 1.25
@@ -98,6 +99,8 @@ def judge(
         return ruled
     if runs_since > FRESH_RUNS:
         return Again("champion", f"better than experiment {champion.n}, which was not run lately")
+    if compare(experiment, champion, rules, sigma).pairs and not _scores_after(champion, experiment):
+        return Again("champion", f"better than experiment {champion.n} seed by seed, which was only run before it")
     if champion.steady:
         return ruled
     if _runs_after(champion, experiment) < noise.MOST_RUNS:
@@ -144,7 +147,7 @@ def _compare(
 ) -> Verdict | Again:
     gap = compare(experiment, champion, rules, sigma)
     runs, others = len(experiment.scores), len(champion.scores)
-    step = noise.next_step(gap.p, runs, others) if sigma else "keep" if gap.p < 0.5 else "discard"
+    step = noise.next_step(gap, runs, others) if sigma else "keep" if gap.p < 0.5 else "discard"
     if step == "champion" and _failed(champion):
         step = "candidate"
     fact = _fact(experiment, champion, gap, rules, sigma)
@@ -169,7 +172,8 @@ def _compare(
 def compare(experiment: Experiment, champion: Experiment, rules: Rules, sigma: Sigma | None) -> Gap:
     """The difference of their mean scores, with the chance of it; without a sigma that is 0, 0.5 or 1."""
     if sigma:
-        return noise.compare(experiment.scores, champion.scores, sigma, rules.direction)
+        known = pairs(experiment, champion)
+        return noise.compare(experiment.scores, champion.scores, sigma, rules.direction, known)
     assert experiment.score is not None and champion.score is not None
     mine, theirs = experiment.score.value, champion.score.value
     chance = 0.0 if better(mine, theirs, rules.direction) else 0.5 if mine == theirs else 1.0
@@ -186,6 +190,13 @@ def _runs_after(champion: Experiment, experiment: Experiment) -> int:
     return sum(run.started_at > first for run in champion.runs)
 
 
+def _scores_after(champion: Experiment, experiment: Experiment) -> int:
+    first = min((run.started_at for run in experiment.runs), default=0.0)
+    return sum(
+        run.started_at > first and run.result is not None and run.result.score is not None for run in champion.runs
+    )
+
+
 def _failed(champion: Experiment) -> bool:
     """Whether asking for another run of it is in vain."""
     outcomes = [run.result.outcome for run in champion.runs if run.result]
@@ -195,7 +206,9 @@ def _failed(champion: Experiment) -> bool:
 def _fact(experiment: Experiment, champion: Experiment, gap: Gap, rules: Rules, sigma: Sigma | None) -> str:
     assert experiment.score is not None
     text = f"{rules.metric} {experiment.score.value:.6f}, {gap.difference:+.6f} against experiment {champion.n}"
-    return f"{text} ({len(experiment.scores)} and {len(champion.scores)} runs, p {gap.p:.2g})" if sigma else text
+    of = f"{gap.pairs} seed{'s' if gap.pairs > 1 else ''} of both"
+    of = of if gap.pairs else f"{len(experiment.scores)} and {len(champion.scores)} runs"
+    return f"{text} ({of}, p {gap.p:.2g})" if sigma else text
 
 
 def _too_dear(experiment: Experiment, champion: Experiment, gap: Gap, more_lines: int) -> tuple[str, str] | None:
@@ -230,15 +243,20 @@ def revise(champion: Experiment, before: Experiment, rules: Rules, decided_at: f
     all; None where the old one stands."""
     assert champion.score is not None and before.score is not None and champion.verdict is not None
     alike = len(champion.counted) == len(champion.scored)  # else it met another machine than the one before it
-    if (
-        not alike
-        or champion.verdict.reason == "simpler"
-        or better(champion.score.value, before.score.value, rules.direction)
-    ):
+    if not alike or champion.verdict.reason == "simpler" or better(*_levels(champion, before), rules.direction):
         return None
     runs = f"{len(champion.scores)} and {len(before.scores)} runs"
     fact = f"{rules.metric} {champion.score.value:.6f} in place of {before.score.value:.6f} of experiment {before.n}"
     return Verdict("discard", "revised", f"run again, it is no better after all: {fact} ({runs})", decided_at)
+
+
+def _levels(champion: Experiment, before: Experiment) -> tuple[float, float]:
+    """Scores of both to compare, of the seeds that both had where those began alike: others are luckier or less so."""
+    assert champion.score is not None and before.score is not None
+    differences = pairs(champion, before).differences
+    if len(differences) < noise.KEEP_PAIRS:
+        return champion.score.value, before.score.value
+    return statistics.fmean(differences), 0.0
 
 
 def slowed(result: Result, usual: Sequence[Result], metric: str, ours: bool) -> str:

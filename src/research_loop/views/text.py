@@ -113,7 +113,12 @@ def noise_line(history: History, config: LabConfig) -> str:
         return f"noise: a guess before the first repeat: runs of the same code differ by {sigma.value:.6f}"
     shown = f"two runs show differences of {noise.detectable(sigma):.6f} or more"
     measured = f"{sigma.value:.6f} (standard deviation, {sigma.repeats} repeats)"
-    return f"noise: runs of the same code differ by {measured}; {shown}"
+    paired = (
+        f" ({noise.detectable_pairs(sigma):.6f} where both begin alike)"
+        if sigma.paired and sigma.paired.repeats
+        else ""
+    )
+    return f"noise: runs of the same code differ by {measured}; {shown}{paired}"
 
 
 def early_stop_line(history: History) -> str:
@@ -146,7 +151,10 @@ def _noise_json(history: History, config: LabConfig) -> dict[str, Any] | None:
     sigma = noise.measure_sigma(history.experiments, config.budget_seconds)
     if sigma is None or config.noise == "none":
         return None
-    return {"sigma": sigma.value, "repeats": sigma.repeats, "detectable": noise.detectable(sigma)}
+    paired = (
+        {"paired_sigma": sigma.paired.value, "paired_detectable": noise.detectable_pairs(sigma)} if sigma.paired else {}
+    )
+    return {"sigma": sigma.value, "repeats": sigma.repeats, "detectable": noise.detectable(sigma), **paired}
 
 
 def status_json(

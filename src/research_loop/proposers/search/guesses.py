@@ -91,9 +91,10 @@ class Family:
 
 
 def deviation(history: History) -> float:
-    """Of a score between runs of the same code; 0 where none was run twice."""
-    squares, degrees = noise.squares(history.experiments)
-    return (squares / degrees) ** 0.5 if degrees else 0.0
+    """Of a score between runs of the same code, or, where that is less, of pairs, as in levels; 0 where none was run
+    twice."""
+    sums = (*noise.squares(history.experiments), 1), (*noise.pair_squares(history.experiments), noise.HOPED_UNTIL)
+    return min(((squares / degrees) ** 0.5 for squares, degrees, least in sums if degrees >= least), default=0.0)
 
 
 def parzen(family: Family, rng: random.Random) -> Iterator[Idea]:
