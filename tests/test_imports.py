@@ -16,6 +16,7 @@ LAYERS = [
         "checks",
         "curves",
         "git",
+        "pairs",
         "noise",
         "verdict",
         "plugins",
