@@ -197,6 +197,21 @@ def test_another_budget_in_lab_toml_is_refused_after_the_baseline(lab: Lab) -> N
         session_of(open_lab(lab.root))
 
 
+def test_a_baseline_that_runs_out_of_time_names_the_limit_and_a_higher_one_is_taken(tmp_path: Path) -> None:
+    root = make_quick_lab(tmp_path / "lab", train="import time\ntime.sleep(2)\nprint('val_bpb: 1.0')\n").root
+    text = (root / "lab.toml").read_text()
+    (root / "lab.toml").write_text(
+        text.replace("limit_seconds = 10.0", "limit_seconds = 1.0").replace(" = 5.0", " = 0.5")
+    )
+    with session_of(open_lab(root)) as session, pytest.raises(LabError) as caught:
+        ensure_baseline(session)
+    assert "raise limit_seconds in lab.toml, which is 1; else `research-loop show 0` has its log" in str(caught.value)
+    (root / "lab.toml").write_text(text)
+    with session_of(open_lab(root)) as session:
+        baseline = ensure_baseline(session)
+    assert baseline is not None and baseline.scores == (1.0,)
+
+
 def test_a_baseline_without_a_score_is_one_line_and_can_be_mended(tmp_path: Path) -> None:
     lab = make_quick_lab(tmp_path / "lab", train="import sys\nprint('no CUDA')\nsys.exit(3)\n")
     with session_of(lab) as session, pytest.raises(LabError, match="the baseline has no score") as caught:

@@ -126,8 +126,8 @@ def ensure_baseline(session: Session) -> Experiment | None:
             return None
         session.pump(timeout=1.0)
     if not baseline.kept:
-        fact = f"{baseline.verdict.reason}: {baseline.verdict.detail}"
-        raise LabError(
-            f"the baseline has no score ({fact}): `research-loop show {n}` has its log; mend it, start again"
-        )
+        fact, limit = f"{baseline.verdict.reason}: {baseline.verdict.detail}", session.lab.config.limit_seconds
+        slow = f"on a slow or busy machine raise limit_seconds in lab.toml, which is {limit:g}; else "
+        cure = f"{slow if baseline.verdict.reason == 'timeout' else ''}`research-loop show {n}` has its log; mend it"
+        raise LabError(f"the baseline has no score ({fact}): {cure}, start again")
     return baseline
