@@ -92,6 +92,14 @@ def test_on_two_gpus_runs_go_side_by_side_and_take_turns(tmp_path: Path) -> None
     assert samples is not None and [len(sample.scores) for sample in samples] == [1, 1]
 
 
+def test_a_baseline_that_fails_beside_a_scored_champion_is_the_one_that_is_named(tmp_path: Path) -> None:
+    late = 'if DEPTH == 1 and os.environ["RESEARCH_LOOP_SEED"] != "42":\n    time.sleep(1)\n    raise SystemExit(3)\n'
+    code = SEEDED.replace("import os, random", "import os, random, time").replace("DEPTH = 1\n", f"DEPTH = 1\n{late}")
+    lab, two = lab_with_champion(tmp_path / "lab", code), (Gpu(3, "H100", "GPU-a"), Gpu(5, "H100", "GPU-b"))
+    with Session(lab, LocalRunner(2), gpus=two) as session, pytest.raises(LabError, match=r"^experiment 0: .*no score"):
+        run_audit(session, 1, print)
+
+
 def test_audits_survive_and_later_runs_go_on(tmp_path: Path) -> None:
     lab = lab_with_champion(tmp_path / "lab")
     for _ in range(2):

@@ -23,7 +23,7 @@ from research_loop.runners.local import LocalRunner
 from research_loop.session import Session
 from research_loop.testing.labs import make_quick_lab
 from research_loop.verdict import Again, Rules, judge, revise
-from research_loop.views.text import noise_line
+from research_loop.views.text import noise_line, status_json
 
 KEEP = Verdict("keep", "lower", "", 0.0)
 LUCK = (0.03, -0.02, 0.05, -0.04, 0.03, 0.01, 0.02, 0.04)
@@ -224,6 +224,15 @@ def test_who_proposes_is_told_what_shows_where_both_begin_alike() -> None:
     assert sigma is not None and sigma.paired is not None
     text = brief(History((CHAMPION, CANDIDATE)), LabConfig())
     assert f"by {sigma.paired.value:.6f} between codes that draw alike from the same seed: less says nothing" in text
+
+
+def test_before_pairs_are_measured_nothing_is_said_of_them() -> None:
+    history = History((CHAMPION, experiment(1, 0.99, 1)))
+    assert "alike" not in noise_line(history, LabConfig()) and "alike" not in brief(history, LabConfig())
+    told = status_json(history, LabConfig(), place="", branch="", live=[])
+    assert "sigma" in told["noise"] and "paired_sigma" not in told["noise"]
+    known = status_json(History((CHAMPION, CANDIDATE)), LabConfig(), place="", branch="", live=[])
+    assert known["noise"]["paired_sigma"] > 0 < known["noise"]["paired_detectable"]
 
 
 def test_status_says_what_shows_where_both_begin_alike() -> None:

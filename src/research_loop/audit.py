@@ -65,10 +65,12 @@ def run_audit(session: Session, runs: int, say: Callable[[str], None]) -> list[S
     done: dict[int, list[Audit]] = {experiment.n: [] for experiment in audited}
     waiting: list[tuple[Audit, Path]] = []  # for a run of the baseline to be held against
     for audit, log in trained(session, audited * runs):
-        waiting.append((audit, log))
+        waiting = [(audit, log)] if audit.result.score is None else [*waiting, (audit, log)]
         done[audit.n].append(audit)
-        while waiting and (done[baseline.n] or waiting[0][0].result.score is None):
-            _check(*waiting.pop(0), done[baseline.n], baseline, session.lab.config.budget_seconds)
+        if audit.result.score is None or done[baseline.n]:
+            for one in waiting:
+                _check(*one, done[baseline.n], baseline, session.lab.config.budget_seconds)
+            waiting = []
         assert audit.result.score is not None
         value = audit.result.score.value
         say(f"run {len(done[audit.n])} of {runs}, experiment {audit.n}, seed {audit.seed}: {value:.6f}")

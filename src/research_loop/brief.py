@@ -57,8 +57,8 @@ def _standing(history: History, config: LabConfig) -> Iterator[str]:
     yield f"Champion, the code to edit (experiment {champion.n}): {champion.score.value:.6f} ({gain:+.6f})."
     sigma = noise.measure_sigma(history.experiments, config.budget_seconds)
     if sigma is not None and config.noise == "measured":
-        paired = sigma.paired.value if sigma.paired and sigma.paired.repeats else None
-        alike = f", by {paired:.6f} between codes that draw alike from the same seed" if paired else ""
+        paired = sigma.of_pairs
+        alike = f", by {paired.value:.6f} between codes that draw alike from the same seed" if paired else ""
         yield f"Runs of one code differ by {sigma.value:.6f} (standard deviation){alike}: less says nothing."
     yield from _facts(champion)
 

@@ -75,6 +75,11 @@ class Sigma:
     paired: Sigma | None = None
     hoped: Sigma | None = None
 
+    @property
+    def of_pairs(self) -> Sigma | None:
+        """`paired`, where pairs were measured."""
+        return self.paired if self.paired and self.paired.repeats else None
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
@@ -251,7 +256,7 @@ def detectable(sigma: Sigma) -> float:
 
 def detectable_pairs(sigma: Sigma) -> float:
     """The smallest difference that KEEP_PAIRS pairs are kept for; NaN where nothing is known of such."""
-    paired = sigma.paired
+    paired = sigma.of_pairs
     return _critical(paired.degrees) * paired.value / math.sqrt(KEEP_PAIRS) if paired else math.nan
 
 

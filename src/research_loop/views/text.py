@@ -113,11 +113,7 @@ def noise_line(history: History, config: LabConfig) -> str:
         return f"noise: a guess before the first repeat: runs of the same code differ by {sigma.value:.6f}"
     shown = f"two runs show differences of {noise.detectable(sigma):.6f} or more"
     measured = f"{sigma.value:.6f} (standard deviation, {sigma.repeats} repeats)"
-    paired = (
-        f" ({noise.detectable_pairs(sigma):.6f} where both begin alike)"
-        if sigma.paired and sigma.paired.repeats
-        else ""
-    )
+    paired = f" ({noise.detectable_pairs(sigma):.6f} where both begin alike)" if sigma.of_pairs else ""
     return f"noise: runs of the same code differ by {measured}; {shown}{paired}"
 
 
@@ -152,7 +148,9 @@ def _noise_json(history: History, config: LabConfig) -> dict[str, Any] | None:
     if sigma is None or config.noise == "none":
         return None
     paired = (
-        {"paired_sigma": sigma.paired.value, "paired_detectable": noise.detectable_pairs(sigma)} if sigma.paired else {}
+        {"paired_sigma": found.value, "paired_detectable": noise.detectable_pairs(sigma)}
+        if (found := sigma.of_pairs)
+        else {}
     )
     return {"sigma": sigma.value, "repeats": sigma.repeats, "detectable": noise.detectable(sigma), **paired}
 
