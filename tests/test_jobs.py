@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from research_loop import bytecode, edits, jobs, kernels, sandbox
+from research_loop import bytecode, edits, files, jobs, kernels, sandbox
 from research_loop.errors import SandboxError
 from research_loop.gpus import Gpu
 from research_loop.lab import open_lab
@@ -81,8 +81,28 @@ def test_what_an_experiment_compiles_serves_its_next_runs_and_when_it_is_kept_al
 ) -> None:
     assert tried(compiling, 9, 0.9) == ("keep", ["found of-8", "found of-8 of-9"])
     assert tried(compiling, 10, 1.1) == ("discard", ["found of-8 of-9"])
-    assert tried(compiling, 11, 1.1) == ("discard", ["found of-8 of-9"]), "a discarded shape is not carried along"
     assert [path.name for path in (compiling.lab.state / "runs").iterdir()] == ["replaced.caches"], "for who copies it"
+
+
+def test_what_a_discarded_experiment_compiled_serves_later_ones_that_no_model_wrote(compiling: Session) -> None:
+    assert tried(compiling, 10, 1.1) == ("discard", ["found of-8"])
+    assert tried(compiling, 10, 1.2) == ("discard", ["found of-10 of-8"])
+    assert tried(compiling, 10, 1.3, "claude") == ("discard", ["found of-8"])
+    tried_before, champions = compiling.lab.state / "caches.tried", compiling.lab.state / "caches"
+    assert not {path.name for path in tried_before.rglob("of-*")} & {path.name for path in champions.rglob("of-*")}
+    assert tried(compiling, 10, 0.9) == ("keep", ["found of-10 of-8", "found of-10 of-8"])
+    assert not tried_before.exists(), "they are the champion's now"
+    assert tried(compiling, 11, 1.1) == ("discard", ["found of-10 of-8"])
+
+
+def test_of_what_was_discarded_only_so_much_is_handed_on(compiling: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tried(compiling, 10, 1.1) == ("discard", ["found of-8"])
+    monkeypatch.setattr(kernels, "MOST_TRIED_MB", 1.5 * files.size_mb(compiling.lab.state / "caches.tried"))
+    assert tried(compiling, 11, 1.1) == ("discard", ["found of-10 of-8"])
+    assert tried(compiling, 12, 1.1) == ("discard", ["found of-11 of-8"]), "the older ones went"
+    monkeypatch.setattr(kernels, "MOST_TRIED_MB", 0.0)
+    assert tried(compiling, 13, 1.1) == ("discard", ["found of-12 of-8"])
+    assert tried(compiling, 14, 1.1) == ("discard", ["found of-8"])
 
 
 def test_what_a_models_code_compiles_serves_no_other_run(compiling: Session) -> None:
