@@ -11,7 +11,7 @@ import pytest
 from research_loop import edits
 from research_loop.proposers.search import SearchProposer, moves, ranking, rules
 from research_loop.proposers.search.lessons import learn
-from research_loop.records import History, Proposal, Result
+from research_loop.records import History, Proposal, Result, Run, Score
 from searching import TRAIN, Values, better, checkout_of, experiment, history_of, proposals, values_of, worse
 
 
@@ -82,6 +82,27 @@ def test_a_rate_is_not_tried_by_a_shorter_step() -> None:
     assert fresh == [{"MATRIX_LR": 0.068}, {"MATRIX_LR": 0.022}]
     failed = history_of(experiment(1, "MATRIX_LR 0.04 -> 0.2"))
     assert [idea.changes for idea in ranking.ranked(values, learn(failed, 0), None)] == [{"MATRIX_LR": 0.022}]
+
+
+def test_first_steps_are_longer_where_runs_of_the_same_code_differ_much() -> None:
+    def first_move(scores: list[float]) -> str:
+        runs = tuple(Run(0, k, 42 + k, 0.0, result=Result("scored", score=Score(s))) for k, s in enumerate(scores))
+        baseline = replace(history_of().experiments[0], runs=runs)
+        proposal = SearchProposer().propose(checkout_of(TRAIN), History((baseline,)))
+        assert proposal is not None
+        return proposal.what.split(";")[0]
+
+    assert first_move([0.998, 1.0, 1.002]) == "TOTAL_BATCH_SIZE 2**19 -> 2**17"
+    assert first_move([0.98, 1.0, 1.02]) == "TOTAL_BATCH_SIZE 2**19 -> 2**16"
+    values: Values = {"MATRIX_LR": 0.04}
+    long = [idea.changes for idea in ranking.ranked(values, learn(history_of(), 0), None, most=3)]
+    assert long == [{"MATRIX_LR": 0.088}, {"MATRIX_LR": 0.017}]
+    batch: Values = {"TOTAL_BATCH_SIZE": 2**11}
+    failed = history_of(experiment(1, "TOTAL_BATCH_SIZE 2**11 -> 256"))
+    assert [idea.changes for idea in ranking.ranked(batch, learn(failed, 0), None, most=3)][:2] == [
+        {"TOTAL_BATCH_SIZE": 2**9},
+        {"TOTAL_BATCH_SIZE": 2**10},
+    ]
 
 
 def test_a_step_ends_where_the_next_would_be_another_idea() -> None:

@@ -84,7 +84,8 @@ def _arms(
     values, tokens = _used(every, checkout), _sequence_length(checkout, every)
     turnable = {dial.key: dial for dial in dials.dials(values)}
     near = Family.of(history, checkout.parent, values, tokens)
-    starved = ranking.starved(history.line(checkout.parent)[0], values)
+    champion = history.line(checkout.parent)[0]
+    starved, most = ranking.starved(champion, values), ranking.steps_at_once(champion, near.sigma)
 
     def new(ideas: Iterator[Idea]) -> Iterator[_Edit]:
         for idea in ideas:
@@ -102,7 +103,7 @@ def _arms(
                 yield _Edit(move.source, move.name, move.why, move.risk)
 
     found: dict[str, Callable[[], Iterator[_Edit]]] = {
-        "ranked": lambda: new(ranking.ranked(values, lessons, tokens, starved)),
+        "ranked": lambda: new(ranking.ranked(values, lessons, tokens, starved, most=most)),
         "near": lambda: new(small.around(values, lessons, tokens, rng)),
         "mixed": lambda: new(guesses.mixed(near, rng)),
         "ablate": lambda: new(guesses.ablations(near)),

@@ -16,6 +16,8 @@ from research_loop.records import Experiment
 
 STEPS: Final = 2
 """At once: one does not show above the noise, and who is far from the best gets there sooner."""
+NOISY, NOISY_STEPS = 0.005, 3
+"""Where runs differ by that share of the score or more, what two steps gain does not show either."""
 SIZES: Final = frozenset({"size", "count", "width", "pattern"})
 """Kinds of dial whose single step is a large one."""
 FEW_TOKENS: Final = 10.0
@@ -32,19 +34,21 @@ def ranked(
     sequence_length: int | None,
     starved: bool = False,
     table: tuple[Move, ...] = MOVES,
+    most: int = STEPS,
 ) -> Iterator[Idea]:
     """Ideas of the table that are due, best first.
 
-    `sequence_length` is in tokens, None where it is not known; `starved`: smaller models before larger ones.
+    `sequence_length` is in tokens, None where it is not known; `starved`: smaller models before larger ones; `most`:
+    steps at once.
     """
     known = {dial.key: dial for dial in dials(values)}
     moves = _in_order(table) if starved else table
-    for move, shorter in itertools.product(moves, range(STEPS)):
-        settled = _settled(move, values, STEPS - shorter, sequence_length)
+    for move, steps in itertools.product(moves, range(most, 0, -1)):
+        settled = _settled(move, values, steps, sequence_length)
         turned = {name: (values[name], new) for name, new in settled.items()}
         turns = turns_of(turned)
         size = any(key in known and known[key].kind in SIZES for key, _ in turns)
-        if turns and (size or not shorter) and lessons.allows(turns, known) and _is_due(turned, turns, size, lessons):
+        if turns and (size or steps == most) and lessons.allows(turns, known) and _is_due(turned, turns, size, lessons):
             yield Idea(settled, _why(move, lessons.ideas.get(turns, []), lessons), move.risk)
 
 
@@ -83,6 +87,11 @@ def _why(move: Move, before: list[Experiment], lessons: Lessons) -> str:
     helped = f"It helped once ({lessons.difference(kept)}). " if kept else ""
     too_far = f"A longer step did not help ({lessons.difference(last)}). " if last and not last.kept else ""
     return helped + too_far + move.why
+
+
+def steps_at_once(champion: Experiment, sigma: float) -> int:
+    """How many, where runs of the same code have the standard deviation `sigma`."""
+    return NOISY_STEPS if champion.score and sigma >= NOISY * abs(champion.score.value) else STEPS
 
 
 def starved(champion: Experiment, values: Mapping[str, Value]) -> bool:
