@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from research_loop import edits
-from research_loop.proposers.search import SearchProposer, changes, dials, ranking, rules
+from research_loop.proposers.search import SearchProposer, changes, dials, ranking, rules, small
 from research_loop.proposers.search.guesses import Family
 from research_loop.proposers.search.lessons import learn
 from research_loop.records import Checkout, Experiment, History, Proposal
@@ -56,6 +56,19 @@ def test_the_step_narrows_when_both_directions_fail_and_widens_on_a_keep() -> No
     assert learn(history_of(up), 0).scale == {}
     assert learn(history_of(up, down), 0).scale["X_LR"] < 1
     assert learn(history_of(up, kept), 2).scale["X_LR"] > 1
+
+
+def test_a_step_of_a_size_that_was_kept_is_taken_back_last_and_not_called_untried() -> None:
+    source = "MATRIX_LR = 0.04\nTOTAL_BATCH_SIZE = 2**17\nWARMDOWN_RATIO = 0.5\n"
+    kept = experiment(1, "TOTAL_BATCH_SIZE 2**18 -> 2**17", "keep", score=0.9)
+    history = history_of(kept, experiment(2, "TOTAL_BATCH_SIZE 2**17 -> 2**16", parent=1, score=0.95))
+    values = values_of(Proposal(checkout_of(source).files, ""))
+    for seed in range(20):
+        found = list(small.around(values, learn(history, 1), None, random.Random(seed)))
+        back = next(i for i, idea in enumerate(found) if idea.changes == {"TOTAL_BATCH_SIZE": 2**18})
+        others = {"MATRIX_LR", "WARMDOWN_RATIO"} - {name for idea in found[:back] for name in idea.changes}
+        assert not others, "every other constant comes before it"
+        assert found[back].why.startswith("TOTAL_BATCH_SIZE down was kept (-0.1000 in experiment 1): is that still so")
 
 
 def test_a_switch_is_turned_rarely_but_it_is_turned() -> None:

@@ -85,7 +85,8 @@ def _afar(
 
 
 def _ordered(found: list[Dial], lessons: Lessons, rng: random.Random) -> list[Turn]:
-    """All turns: first those not failed since the dial's step changed, then, as a last resort, the others."""
+    """All turns: first those not failed since the dial's step changed, then, as a last resort, the others, and what
+    takes a kept step back."""
     # Weighted order without replacement, after Efraimidis and Spirakis (2006).
     by_weight = sorted(found, key=lambda dial: rng.random() ** (1 / _weight(dial, lessons)), reverse=True)
     fresh: list[Turn] = []
@@ -93,7 +94,8 @@ def _ordered(found: list[Dial], lessons: Lessons, rng: random.Random) -> list[Tu
     for dial in by_weight:
         failed = lessons.failed.get(dial.key, set())
         for direction in rng.sample((1, -1), 2):
-            (stale if direction in failed else fresh).append((dial.key, direction))
+            back = dial.kind in _FIXED_STEPS and (dial.key, -direction) in lessons.kept
+            (stale if direction in failed or back else fresh).append((dial.key, direction))
     return fresh + stale
 
 
@@ -146,6 +148,8 @@ def _why(dial: Dial, direction: int, lessons: Lessons) -> str:
     lost_other = lessons.lost.get((key, -direction))
     if kept is not None and (lost is None or kept.n > lost.n):
         return f"{key} {here} was kept ({lessons.difference(kept)}): a step further."
+    if lost is None and (left := lessons.kept.get((key, -direction))) is not None:
+        return f"{key} {other} was kept ({lessons.difference(left)}): is that still so, from another champion?"
     if lost is None and lost_other is not None:
         return f"{key} {other} did not help ({lessons.difference(lost_other)}); {here} is untried."
     if lost is None:
