@@ -34,6 +34,7 @@ NOT_DIALS: Final[tuple[tuple[str, str], ...]] = (
     ("BOS|EOS|PAD|UNK|IGNORE_INDEX|TOKEN_ID|SPECIAL", "names a token"),
     ("WORKERS|THREADS|LOCAL_RANK|WORLD_SIZE|PORT|PREFETCH", "belongs to the machine"),
     ("EPS|EPSILON", "keeps a division safe"),
+    ("PRIME|PRIMES|MODULUS|XOR", "spreads keys over a table: any other does as well"),
     ("COEFF|COEFFS|COEFFICIENTS|POLAR|NEWTON|NS", "fitted numbers that only work together"),
 )
 """Words of a name (between underscores) that forbid turning the constant, each with its reason."""
