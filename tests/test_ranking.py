@@ -99,10 +99,7 @@ def test_first_steps_are_longer_where_runs_of_the_same_code_differ_much() -> Non
     assert long == [{"MATRIX_LR": 0.088}, {"MATRIX_LR": 0.017}]
     batch: Values = {"TOTAL_BATCH_SIZE": 2**11}
     failed = history_of(experiment(1, "TOTAL_BATCH_SIZE 2**11 -> 256"))
-    assert [idea.changes for idea in ranking.ranked(batch, learn(failed, 0), None, most=3)][:2] == [
-        {"TOTAL_BATCH_SIZE": 2**9},
-        {"TOTAL_BATCH_SIZE": 2**10},
-    ]
+    assert next(ranking.ranked(batch, learn(failed, 0), None, most=3)).changes == {"TOTAL_BATCH_SIZE": 2**10}
 
 
 def test_a_step_ends_where_the_next_would_be_another_idea() -> None:

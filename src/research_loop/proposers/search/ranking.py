@@ -43,7 +43,7 @@ def ranked(
     """
     known = {dial.key: dial for dial in dials(values)}
     moves = _in_order(table) if starved else table
-    for move, steps in itertools.product(moves, range(most, 0, -1)):
+    for move, steps in itertools.product(moves, (most, 1)):
         settled = _settled(move, values, steps, sequence_length)
         turned = {name: (values[name], new) for name, new in settled.items()}
         turns = turns_of(turned)
