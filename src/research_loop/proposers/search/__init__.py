@@ -111,8 +111,8 @@ def _arms(
     }
     if near.knows >= guesses.LEAST_FOR_PARZEN:
         found["parzen"] = lambda: new(guesses.parzen(near, rng))
-    if near.knows >= guesses.LEAST_FOR_PROCESS:
-        found["process"] = lambda: new(guesses.process(near, rng))
+    if near.knows >= guesses.LEAST_FOR_QUADRATIC:
+        found["quadratic"] = lambda: new(guesses.quadratic(near, rng))
     return found
 
 

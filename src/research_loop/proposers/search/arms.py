@@ -20,8 +20,8 @@ WORTH_RUNS = 6.0
 """How many runs an arm's prior rate counts for."""
 MOST_GAIN = 20.0
 PRIORS: Mapping[str, float] = {
+    "quadratic": 2.0,
     "ranked": 1.0,
-    "process": 0.8,
     "mixed": 0.6,
     "parzen": 0.6,
     "code": 0.4,

@@ -1,0 +1,103 @@
+"""The quadratic model of the search: where it looks after so many scores."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from research_loop.proposers.search import SearchProposer, model, space
+from research_loop.proposers.search.space import Axis, Point
+from research_loop.records import Experiment, Verdict
+from searching import checkout_of, experiment, history_of
+
+AXES = space.axes_around({f"{name}_LR": 0.1 for name in "ABCDEFGH"})
+CENTRE = (0.5,) * len(AXES)
+
+
+def scored(score: Callable[[tuple[float, ...]], float], count: int, axes: list[Axis] = AXES) -> list[Point]:
+    """So many places drawn anywhere in the box, one run each."""
+    draw = random.Random(0)
+    discarded = Experiment(1, "", "", "", "", 0, "c", "k", 0.0, verdict=Verdict("discard", "noise", "", 0.0))
+    places = [tuple(draw.random() for _ in axes) for _ in range(count)]
+    return [Point(place, discarded, score(place), 1) for place in places]
+
+
+def bowl(place: tuple[float, ...]) -> float:
+    """Two axes have their best elsewhere, one of them at the border; nothing else does anything."""
+    return 1 + 0.3 * (place[0] - 0.8) ** 2 + 0.3 * place[1]
+
+
+def test_it_looks_where_a_bowl_is_lowest_and_says_what_it_expects_there() -> None:
+    first = next(model.by_quadratic(AXES, scored(bowl, 60), CENTRE, 0.003, 0))
+    assert first.places[0] == pytest.approx(0.8, abs=0.1) and first.places[1] < 0.05
+    assert first.expected == pytest.approx(bowl(first.places), abs=0.02)
+    assert first.spread is not None and 0 < first.spread < 0.05
+
+
+def test_of_many_axes_five_at_most_leave_the_centre_those_that_gain_most() -> None:
+    def tilted(place: tuple[float, ...]) -> float:
+        return 1 + sum((i + 1) * x for i, x in enumerate(place)) / 10
+
+    for hunch in model.by_quadratic(AXES, scored(tilted, 80), CENTRE, 0.001, 1):
+        turned = {i for i, x in enumerate(hunch.places) if x != 0.5}
+        assert len(turned) <= model.MOST_TURNED and {5, 6, 7} <= turned
+
+
+def test_noisy_scores_are_believed_less_and_looks_spread_wider() -> None:
+    def distances(sigma: float) -> list[float]:
+        draw = random.Random(2)
+        points = scored(lambda place: bowl(place) + draw.gauss(0, sigma), 30)
+        found = itertools.islice(model.by_quadratic(AXES, points, CENTRE, sigma, 3), 32)
+        return [abs(hunch.places[0] - 0.8) for hunch in found]
+
+    assert statistics.fmean(distances(0.001)) < 0.5 * statistics.fmean(distances(0.3))
+
+
+def test_a_disaster_far_away_hides_nothing() -> None:
+    disasters = [Point((1.0, *place.places[1:]), place.experiment, 50.0, 1) for place in scored(bowl, 8)]
+    first = next(model.by_quadratic(AXES, scored(bowl, 60) + disasters, CENTRE, 0.003, 0))
+    assert first.places[1] < 0.05 and first.expected == pytest.approx(bowl(first.places), abs=0.5)
+
+
+@pytest.mark.parametrize("count", [1, 12])
+@pytest.mark.parametrize("sigma", [0.0, 0.01])
+def test_scores_that_are_all_the_same_are_no_error(count: int, sigma: float) -> None:
+    hunches = list(model.by_quadratic(AXES, scored(lambda _: 1.0, count), CENTRE, sigma, 0))
+    assert hunches and all(0 <= x <= 1 for hunch in hunches for x in hunch.places)
+
+
+def test_where_most_have_failed_the_others_still_tell() -> None:
+    failed = [Point(point.places, point.experiment, None, 0) for point in scored(lambda _: 0.0, 90)[30:]]
+    first = next(model.by_quadratic(AXES, scored(bowl, 30) + failed, CENTRE, 0.0, 0))
+    assert first.expected is not None and 0.5 < first.expected < 1.5
+    assert first.spread is not None and first.spread > 0.001, "a model of a few scores is not sure"
+
+
+def test_what_has_no_order_goes_to_one_of_its_options() -> None:
+    axes = space.axes_around({"A_LR": 0.1, "WINDOW_PATTERN": "SSSL", "FAST": False})
+    places = [(0.5, 0.0, 0.0), (0.5, 1.0, 0.0), (0.5, 0.0, 1.0), (0.2, 0.5, 1.0)] * 4
+    points = [Point(place, scored(bowl, 1)[0].experiment, 1.0 - place[2] / 10, 1) for place in places]
+    for hunch in model.by_quadratic(axes, points, (0.5, 0.0, 0.0), 0.001, 0):
+        assert axes[1].decode(hunch.places[1]) in axes[1].options and axes[2].decode(hunch.places[2]) is True
+
+
+def test_the_search_asks_it_from_twelve_scores_on() -> None:
+    source = "A_LR = 1.0\nB_LR = 1.0\n"
+    draw = random.Random(0)
+    places = [(round(draw.uniform(0.4, 2.5), 2), round(draw.uniform(0.4, 2.5), 2)) for _ in range(40)]
+    tried = [
+        experiment(n, f"A_LR 1.0 -> {a}; B_LR 1.0 -> {b}", score=0.975 + (a - 0.5) ** 2 / 10)
+        for n, (a, b) in enumerate(places, 1)
+    ]
+    asked = [SearchProposer(seed).propose(checkout_of(source), history_of(*tried)) for seed in range(30)]
+    found = [proposal for proposal in asked if proposal and proposal.proposer == "search/quadratic"]
+    assert found and all("A_LR 1.0 -> " in proposal.what for proposal in found)
+    assert all(proposal.why.startswith("A model of 41 scores expects") for proposal in found)
+    few = [replace(one, runs=()) if one.n > 10 else one for one in tried]
+    asked = [SearchProposer(seed).propose(checkout_of(source), history_of(*few)) for seed in range(30)]
+    assert not [proposal for proposal in asked if proposal and proposal.proposer == "search/quadratic"]
