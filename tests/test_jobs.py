@@ -16,7 +16,7 @@ from research_loop.errors import SandboxError
 from research_loop.gpus import Gpu
 from research_loop.lab import open_lab
 from research_loop.loop import ensure_baseline
-from research_loop.records import Proposal
+from research_loop.records import Experiment, Proposal, Verdict
 from research_loop.runners.local import LocalRunner
 from research_loop.sandbox import choose
 from research_loop.session import Session
@@ -91,18 +91,85 @@ def test_what_a_discarded_experiment_compiled_serves_later_ones_that_no_model_wr
     tried_before, champions = compiling.lab.state / "caches.tried", compiling.lab.state / "caches"
     assert not {path.name for path in tried_before.rglob("of-*")} & {path.name for path in champions.rglob("of-*")}
     assert tried(compiling, 10, 0.9) == ("keep", ["found of-10 of-8", "found of-10 of-8"])
-    assert not tried_before.exists(), "they are the champion's now"
+    assert not list(tried_before.rglob("of-*")), "they are the champion's now"
     assert tried(compiling, 11, 1.1) == ("discard", ["found of-10 of-8"])
+
+
+def experiment_of(session: Session, n: int, kind: str) -> Experiment:
+    verdict = Verdict(kind, "", "", 0.0)  # type: ignore[arg-type]
+    return replace(session.history.experiments[0], n=n, parent=0, verdict=verdict)
+
+
+def compile_to(folder: Path | None, **made: str) -> None:
+    assert folder is not None
+    for name, text in made.items():
+        (folder / name.replace("__in__", "/")).parent.mkdir(exist_ok=True, parents=True)
+        (folder / name.replace("__in__", "/")).write_text(text)
 
 
 def test_of_what_was_discarded_only_so_much_is_handed_on(compiling: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tried(compiling, 10, 1.1) == ("discard", ["found of-8"])
-    monkeypatch.setattr(kernels, "MOST_TRIED_MB", 1.5 * files.size_mb(compiling.lab.state / "caches.tried"))
-    assert tried(compiling, 11, 1.1) == ("discard", ["found of-10 of-8"])
-    assert tried(compiling, 12, 1.1) == ("discard", ["found of-11 of-8"]), "the older ones went"
-    monkeypatch.setattr(kernels, "MOST_TRIED_MB", 0.0)
-    assert tried(compiling, 13, 1.1) == ("discard", ["found of-12 of-8"])
-    assert tried(compiling, 14, 1.1) == ("discard", ["found of-8"])
+    held, place = compiling.jobs.kernels, compiling.lab.state / "caches.tried"
+    monkeypatch.setattr(kernels, "MOST_TRIED_MB", 20 / 2**20)
+    for n, text, left in (
+        (1, "a kernel", {"1"}),
+        (2, "a kernel", {"1", "2"}),
+        (3, "a kernel", {"3"}),
+        (4, "a" * 21, {"3"}),
+    ):
+        compile_to(held.own(experiment_of(compiling, n, "discard")), **{f"{n}__in__of": text})
+        held.decided(experiment_of(compiling, n, "discard"))
+        assert {path.name for path in place.iterdir()} == left
+
+
+def test_what_was_tried_does_not_push_out_the_champions_kernels(
+    compiling: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, champions = compiling.jobs.kernels, compiling.lab.state / "caches"
+    monkeypatch.setattr(kernels, "MOST_MB", 2.5 * files.size_mb(champions))
+    for n in (1, 2, 3):
+        compile_to(held.own(experiment_of(compiling, n, "discard")), **{f"of-{n}": "a kernel"})
+        held.decided(experiment_of(compiling, n, "discard"))
+    compile_to(held.own(experiment_of(compiling, 4, "keep")), **{"of-4": "a kernel"})
+    held.decided(experiment_of(compiling, 4, "keep"))
+    assert held.offered() and sorted(path.name for path in champions.iterdir()) == ["of-4", "of-8"]
+    assert sorted(path.name for path in (compiling.lab.state / "caches.tried").iterdir()) == ["of-1", "of-2", "of-3"]
+
+
+def test_what_was_tried_beside_a_keep_is_not_lost(compiling: Session) -> None:
+    held = compiling.jobs.kernels
+    beside = held.own(experiment_of(compiling, 1, "keep"))
+    compile_to(held.own(experiment_of(compiling, 2, "discard")), **{"of-2": "a kernel"})
+    held.decided(experiment_of(compiling, 2, "discard"))
+    compile_to(beside, **{"of-1": "a kernel"})
+    held.decided(experiment_of(compiling, 1, "keep"))
+    later = held.own(experiment_of(compiling, 3, "discard"))
+    assert later and sorted(path.name for path in later.iterdir()) == ["of-1", "of-2", "of-8"]
+
+
+def test_kernels_that_need_each_other_are_handed_on_together_and_their_list_last(
+    compiling: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, place = compiling.jobs.kernels, compiling.lab.state / "caches.tried"
+    compile_to(held.own(experiment_of(compiling, 1, "discard")), hash__in__cubin="a kernel")
+    held.decided(experiment_of(compiling, 1, "discard"))
+    compile_to(held.own(experiment_of(compiling, 2, "discard")), hash__in____grp__k="its list", hash__in__ptx="text")
+    monkeypatch.setattr(kernels, "MOST_TRIED_MB", 1.5 * files.size_mb(place) + 12 / 2**20)
+    held.decided(experiment_of(compiling, 2, "discard"))
+    assert sorted(path.name for path in (place / "hash").iterdir()) == ["__grp__k", "cubin", "ptx"]
+    moved: list[str] = []
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda self, to: (moved.append(self.name), rename(self, to))[1])
+    own = held.own(experiment_of(compiling, 3, "discard"))
+    compile_to(own, other__in____grp__a="its list", other__in__b="a kernel", other__in__c="a kernel")
+    held.decided(experiment_of(compiling, 3, "discard"))
+    assert sorted(moved[1:3]) == ["b", "c"] and moved[3] == "__grp__a"
+
+
+def test_an_experiment_that_compiled_nothing_replaces_no_kernels(compiling: Session) -> None:
+    shutil.rmtree(compiling.lab.state / "caches")
+    assert compiling.jobs.kernels.own(experiment_of(compiling, 1, "keep"))
+    compiling.jobs.kernels.decided(experiment_of(compiling, 1, "keep"))
+    assert not (compiling.lab.state / "caches").exists()
 
 
 def test_what_a_models_code_compiles_serves_no_other_run(compiling: Session) -> None:

@@ -8,7 +8,6 @@ anything on: elsewhere a run could leave itself a word.
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -17,9 +16,8 @@ from research_loop.files import remove_tree, size_mb
 from research_loop.records import Experiment
 
 MOST_MB = 1024.0
-"""Every run gets a copy: 85 MB for one shape of upstream's recipe on an H100."""
-
-MOST_TRIED_MB = 512.0
+"""Every run of a model's code gets a copy: 85 MB for one shape of upstream's recipe on an H100."""
+MOST_TRIED_MB = 256.0
 """Of shapes that were not kept; all of them go when it is full, as nobody knows which of them comes again."""
 
 
@@ -45,7 +43,7 @@ class Kernels:
         try:
             part.mkdir(parents=True)
             for start in (folder for folder in known if folder and folder.is_dir()):
-                shutil.copytree(start, part, symlinks=True, copy_function=_linked, dirs_exist_ok=True)
+                shutil.copytree(start, part, symlinks=True, dirs_exist_ok=True)
             part.rename(own)
         except OSError:
             remove_tree(part)
@@ -57,40 +55,57 @@ class Kernels:
         Where nothing is offered, for it was lost or has become too large, the next that comes is better than nothing.
         """
         own = self._own(experiment)
-        if own.is_dir() and (experiment.kept or self.offered() is None):
-            before = self._runs / "replaced.caches"  # a run that starts beside this may be copying it
-            remove_tree(before)
-            with suppress(OSError):  # where one of them cannot be moved, the next runs compile anew
-                if self._champions.is_dir():
-                    self._champions.rename(before)
-                own.rename(self._champions)
-            remove_tree(self._tried)  # a kept one had them all
-        elif own.is_dir():
-            self._hand_on(own)
+        with suppress(OSError):  # where something cannot be moved, the next runs compile anew
+            if own.is_dir() and size_mb(own) and (experiment.kept or self.offered() is None):
+                self._replace(own)
+            elif own.is_dir():
+                self._hand_on(own)
         remove_tree(own)
 
+    def _replace(self, own: Path) -> None:
+        """The champion's by these: without what others tried, where that is too much."""
+        if size_mb(own) > MOST_MB:
+            _remove(own, [name for name in _names(self._tried) if not (self._champions / name).exists()])
+        before = self._runs / "replaced.caches"  # a run that starts beside this may be copying it
+        remove_tree(before)
+        if self._champions.is_dir():
+            self._champions.rename(before)
+        own.rename(self._champions)
+        _remove(self._tried, [name for name in _names(self._tried) if (self._champions / name).exists()])
+
     def _hand_on(self, own: Path) -> None:
-        """Each file is there whole or not at all: its name tells what is in it, so that none is wrong."""
-        files = (Path(place) / name for place, _, names in os.walk(own) for name in names)
-        known = self._champions, self._tried
-        new = [path for path in files if not any((folder / path.relative_to(own)).exists() for folder in known)]
-        sizes = sum(path.lstat().st_size for path in new) / 2**20
-        if self._tried.is_dir() and size_mb(self._tried) + sizes > MOST_TRIED_MB:
+        new = self._new(own)
+        if _mb(own, new) > MOST_TRIED_MB:
+            return
+        if size_mb(self._tried) + _mb(own, [n for n in new if not (self._tried / n).exists()]) > MOST_TRIED_MB:
             remove_tree(self._tried)
-        with suppress(OSError):  # a full disk: later runs compile anew
-            for path in new if sizes <= MOST_TRIED_MB else []:
-                there = self._tried / path.relative_to(own)
-                there.parent.mkdir(parents=True, exist_ok=True)
-                path.rename(there)
+        for name in new:
+            (self._tried / name).parent.mkdir(parents=True, exist_ok=True)
+            (own / name).rename(self._tried / name)
+
+    def _new(self, own: Path) -> list[Path]:
+        """What the champion has not, of the folders in which something was compiled: files of one folder need each
+        other. Triton's lists of them come last, since a list whose files are missing ends a run of older versions."""
+        by_folder: dict[Path, list[Path]] = {}
+        for name in _names(own):
+            if not (self._champions / name).exists():
+                by_folder.setdefault(name.parent, []).append(name)
+        new = [names for names in by_folder.values() if not all((self._tried / name).exists() for name in names)]
+        return sorted((name for names in new for name in names), key=lambda name: name.name.startswith("__grp__"))
 
     def _own(self, experiment: Experiment) -> Path:
         return self._runs / f"{experiment.n}.caches"
 
 
-def _linked(source: str, target: str) -> None:
-    """Compilers write a file beside its place and move it there, so that a link to it is as good as a copy."""
-    if not os.path.lexists(target):
-        try:
-            os.link(source, target, follow_symlinks=False)
-        except OSError:  # a file system without links
-            shutil.copy2(source, target, follow_symlinks=False)
+def _names(folder: Path) -> list[Path]:
+    """Of all files in a folder, relative to it; links are none."""
+    return [path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+
+
+def _mb(folder: Path, names: list[Path]) -> float:
+    return sum((folder / name).lstat().st_size for name in names) / 2**20
+
+
+def _remove(folder: Path, names: list[Path]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
