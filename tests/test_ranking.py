@@ -76,6 +76,12 @@ def test_half_a_head_is_another_idea_than_more_heads_in_the_same_width() -> None
     assert found == [{"HEAD_DIM": 16}, {"HEAD_DIM": 32}]
 
 
+def test_a_pattern_is_tried_by_a_shorter_step_as_well() -> None:
+    values: Values = {"WINDOW_PATTERN": "SSSL"}
+    failed = history_of(experiment(1, 'WINDOW_PATTERN "SSSL" -> "SSSSSL"'))
+    assert [idea.changes for idea in ranking.ranked(values, learn(failed, 0), None)] == [{"WINDOW_PATTERN": "SSSSL"}]
+
+
 def test_a_rate_is_not_tried_by_a_shorter_step() -> None:
     values: Values = {"MATRIX_LR": 0.04}
     fresh = [idea.changes for idea in ranking.ranked(values, learn(history_of(), 0), None)]
@@ -94,6 +100,7 @@ def test_first_steps_are_longer_where_runs_of_the_same_code_differ_much() -> Non
 
     assert first_move([0.998, 1.0, 1.002]) == "TOTAL_BATCH_SIZE 2**19 -> 2**17"
     assert first_move([0.98, 1.0, 1.02]) == "TOTAL_BATCH_SIZE 2**19 -> 2**16"
+    assert first_move([0.0]) == "TOTAL_BATCH_SIZE 2**19 -> 2**17", "one run says nothing of noise"
     values: Values = {"MATRIX_LR": 0.04}
     long = [idea.changes for idea in ranking.ranked(values, learn(history_of(), 0), None, most=3)]
     assert long == [{"MATRIX_LR": 0.088}, {"MATRIX_LR": 0.017}]

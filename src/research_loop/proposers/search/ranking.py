@@ -75,11 +75,14 @@ def _is_due(turned: Mapping[str, changes.Change], turns: frozenset[Turn], size: 
 
 
 def _length(turned: Mapping[str, changes.Change]) -> float:
-    """Of a step, in powers of two of all numbers together."""
+    """Of a step, in powers of two of all numbers together, and letters of a pattern."""
+    letters = sum(
+        abs(len(new) - len(old)) for old, new in turned.values() if isinstance(old, str) and isinstance(new, str)
+    )
     pairs = [
         (old, new) for old, new in turned.values() if isinstance(old, int | float) and isinstance(new, int | float)
     ]
-    return sum(abs(math.log2(new) - math.log2(old)) for old, new in pairs if old > 0 and new > 0)
+    return letters + sum(abs(math.log2(new) - math.log2(old)) for old, new in pairs if old > 0 and new > 0)
 
 
 def _why(move: Move, before: list[Experiment], lessons: Lessons) -> str:
@@ -90,8 +93,10 @@ def _why(move: Move, before: list[Experiment], lessons: Lessons) -> str:
 
 
 def steps_at_once(champion: Experiment, sigma: float) -> int:
-    """How many, where runs of the same code have the standard deviation `sigma`."""
-    return NOISY_STEPS if champion.score and sigma >= NOISY * abs(champion.score.value) else STEPS
+    """How many, where runs of the same code, or pairs of runs of two, have the standard deviation `sigma`; 0 where that
+    is not known."""
+    noisy = champion.score is not None and 0 < sigma >= NOISY * abs(champion.score.value)
+    return NOISY_STEPS if noisy else STEPS
 
 
 def starved(champion: Experiment, values: Mapping[str, Value]) -> bool:
