@@ -12,7 +12,7 @@ import pytest
 
 from research_loop.proposers.search import SearchProposer, model, space
 from research_loop.proposers.search.space import Axis, Point
-from research_loop.records import Experiment, Verdict
+from research_loop.records import Experiment, History, Result, Run, Score, Verdict
 from searching import checkout_of, experiment, history_of
 
 AXES = space.axes_around({f"{name}_LR": 0.1 for name in "ABCDEFGH"})
@@ -86,7 +86,7 @@ def test_what_has_no_order_goes_to_one_of_its_options() -> None:
         assert axes[1].decode(hunch.places[1]) in axes[1].options and axes[2].decode(hunch.places[2]) is True
 
 
-def test_the_search_asks_it_from_twelve_scores_on() -> None:
+def test_the_search_asks_it_from_twelve_scores_on_where_there_is_much_noise() -> None:
     source = "A_LR = 1.0\nB_LR = 1.0\n"
     draw = random.Random(0)
     places = [(round(draw.uniform(0.4, 2.5), 2), round(draw.uniform(0.4, 2.5), 2)) for _ in range(40)]
@@ -94,10 +94,15 @@ def test_the_search_asks_it_from_twelve_scores_on() -> None:
         experiment(n, f"A_LR 1.0 -> {a}; B_LR 1.0 -> {b}", score=0.975 + (a - 0.5) ** 2 / 10)
         for n, (a, b) in enumerate(places, 1)
     ]
-    asked = [SearchProposer(seed).propose(checkout_of(source), history_of(*tried)) for seed in range(30)]
-    found = [proposal for proposal in asked if proposal and proposal.proposer == "search/quadratic"]
-    assert found and all("A_LR 1.0 -> " in proposal.what for proposal in found)
-    assert all(proposal.why.startswith("A model of 41 scores expects") for proposal in found)
     few = [replace(one, runs=()) if one.n > 10 else one for one in tried]
-    asked = [SearchProposer(seed).propose(checkout_of(source), history_of(*few)) for seed in range(30)]
-    assert not [proposal for proposal in asked if proposal and proposal.proposer == "search/quadratic"]
+
+    def arms(experiments: list[Experiment], noise: float) -> set[str]:
+        runs = [Run(0, k, k, 0.0, result=Result("scored", score=Score(1 + noise * k))) for k in (-1, 0, 1)]
+        baseline = replace(history_of().experiments[0], runs=tuple(runs))
+        history = History((baseline, *experiments))
+        asked = [SearchProposer(seed).propose(checkout_of(source), history) for seed in range(30)]
+        return {proposal.proposer.removeprefix("search/") for proposal in asked if proposal}
+
+    assert "quadratic" in arms(tried, 0.01) and "process" not in arms(tried, 0.01)
+    assert "process" in arms(tried, 0.001) and "quadratic" not in arms(tried, 0.001)
+    assert "quadratic" not in arms(few, 0.01)

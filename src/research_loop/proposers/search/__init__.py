@@ -85,7 +85,8 @@ def _arms(
     turnable = {dial.key: dial for dial in dials.dials(values)}
     near = Family.of(history, checkout.parent, values, tokens)
     champion = history.line(checkout.parent)[0]
-    starved, most = ranking.starved(champion, values), ranking.steps_at_once(champion, near.sigma)
+    starved, noisy = ranking.starved(champion, values), ranking.noisy(champion, near.sigma)
+    most = ranking.NOISY_STEPS if noisy else ranking.STEPS
 
     def new(ideas: Iterator[Idea]) -> Iterator[_Edit]:
         for idea in ideas:
@@ -111,7 +112,9 @@ def _arms(
     }
     if near.knows >= guesses.LEAST_FOR_PARZEN:
         found["parzen"] = lambda: new(guesses.parzen(near, rng))
-    if near.knows >= guesses.LEAST_FOR_QUADRATIC:
+    if not noisy and near.knows >= guesses.LEAST_FOR_PROCESS:
+        found["process"] = lambda: new(guesses.process(near, rng))
+    if noisy and near.knows >= guesses.LEAST_FOR_QUADRATIC:
         found["quadratic"] = lambda: new(guesses.quadratic(near, rng))
     return found
 

@@ -22,6 +22,7 @@ MOST_GAIN = 20.0
 PRIORS: Mapping[str, float] = {
     "quadratic": 2.0,
     "ranked": 1.0,
+    "process": 0.8,
     "mixed": 0.6,
     "parzen": 0.6,
     "code": 0.4,

@@ -11,12 +11,21 @@ from research_loop import noise
 from research_loop.edits import Value
 from research_loop.levels import levels
 from research_loop.proposers.search import changes, model, rules, space
-from research_loop.proposers.search.model import LEAST_FOR_PARZEN, LEAST_FOR_QUADRATIC, Hunch
+from research_loop.proposers.search.model import LEAST_FOR_PARZEN, LEAST_FOR_PROCESS, LEAST_FOR_QUADRATIC, Hunch
 from research_loop.proposers.search.moves import Idea
 from research_loop.proposers.search.space import Axis, Point
 from research_loop.records import Experiment, History
 
-__all__ = ["LEAST_FOR_PARZEN", "LEAST_FOR_QUADRATIC", "Family", "mixed", "parzen", "quadratic"]
+__all__ = [
+    "LEAST_FOR_PARZEN",
+    "LEAST_FOR_PROCESS",
+    "LEAST_FOR_QUADRATIC",
+    "Family",
+    "mixed",
+    "parzen",
+    "process",
+    "quadratic",
+]
 
 PLATEAU = 25
 """Experiments without a keep, after which the box is wider."""
@@ -102,8 +111,14 @@ def parzen(family: Family, rng: random.Random) -> Iterator[Idea]:
     return _ideas(family, model.by_parzen(family.axes, family.points, family.middle, rng.getrandbits(31)))
 
 
+def process(family: Family, rng: random.Random) -> Iterator[Idea]:
+    """From LEAST_FOR_PROCESS scores on, where there is little noise."""
+    seed = rng.getrandbits(31)
+    return _ideas(family, model.by_process(family.axes, family.points, family.middle, family.sigma, seed))
+
+
 def quadratic(family: Family, rng: random.Random) -> Iterator[Idea]:
-    """From LEAST_FOR_QUADRATIC scores on."""
+    """From LEAST_FOR_QUADRATIC scores on, where there is much."""
     seed = rng.getrandbits(31)
     return _ideas(family, model.by_quadratic(family.axes, family.points, family.middle, family.sigma, seed))
 

@@ -1,9 +1,10 @@
 """Models of the score over the box: where to look next, and which experiment is best once luck is allowed for.
 
 Tree-structured Parzen estimators by optuna (Bergstra et al., Algorithms for hyper-parameter optimization, 2011), asked
-and told; and a Bayesian quadratic model (a Gaussian process with that kernel), whose noise is the measured one, with
-Thompson's sampling (Russo et al., A tutorial on Thompson sampling, 2018). What ran out of memory or crashed counts as
-the worst score seen.
+and told; where there is little noise a Gaussian process by scikit-learn, whose noise is the measured one, with a lower
+confidence bound (Srinivas et al., Gaussian process optimization in the bandit setting, 2010); where there is much, a
+Bayesian quadratic model with Thompson's sampling (Russo et al., A tutorial on Thompson sampling, 2018). What ran out of
+memory or crashed counts as the worst score seen.
 """
 
 from __future__ import annotations
@@ -14,13 +15,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from research_loop import parsing
 from research_loop.proposers.search.space import Axis, Point
 
-LEAST_FOR_PARZEN, LEAST_FOR_QUADRATIC = 8, 12
+LEAST_FOR_PARZEN, LEAST_FOR_QUADRATIC, LEAST_FOR_PROCESS = 8, 12, 20
 MOST_POINTS = 150
-"""Models are told of so many, the nearest to the centre."""
+"""Models are told of so many, the nearest to the centre: a process' time grows with their cube."""
 ASKED = 8
+CANDIDATES = 1024
+STEP = 0.15
+"""Of the box: what is far from all that was tried looks good to a process only because it knows nothing there."""
 MOST_TURNED = 5
+HOPE = 0.5
+"""Deviations by which a place may be better than a process expects: more looks farther, and finds less."""
 DARING = 0.3
 """Deviations of what is drawn, in those of what is believed: more looks farther, and finds less."""
 LEAST_NOISE = 0.05
@@ -161,3 +168,38 @@ def _step(axis: Axis, place: float, slope: float, bend: float) -> float:
     else:
         ways = [-place, 1 - place, *([min(max(-slope / (2 * bend), -place), 1 - place)] if bend > 0 else [])]
     return min(ways, key=lambda way: slope * way + bend * way * way)
+
+
+def by_process(axes: list[Axis], points: list[Point], centre: Places, sigma: float, seed: int) -> Iterator[Hunch]:
+    """Candidates around the centre, those first that a Gaussian process holds for the best."""
+    import numpy as np
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+
+    known = nearest(points, centre)
+    places, scores = np.array([one[0] for one in known]), np.array([one[1] for one in known])
+    mean, spread = scores.mean(), max(scores.std(), 1e-12)
+    noise = np.array([max((sigma / spread) ** 2 / runs, LEAST_NOISE**2) for _, _, runs in known])
+    kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(np.ones(len(axes)), (0.1, 30.0), nu=2.5)
+    process = GaussianProcessRegressor(kernel, alpha=noise, random_state=seed)
+    with parsing.quietly():  # a length at its bound, of which it warns, is as good an answer
+        process.fit(places, (scores - mean) / spread)
+    running = [p.places for p in points if p.open]
+    asked = np.array(_candidates(axes, centre, running, random.Random(seed)))
+    expected, deviation = process.predict(asked, return_std=True)
+    order = np.argsort(expected - HOPE * deviation, kind="stable")
+    for i in order[: 4 * ASKED]:
+        place = tuple(float(number) for number in asked[i])
+        yield Hunch(place, float(mean + spread * expected[i]), float(spread * deviation[i]))
+
+
+def _candidates(axes: list[Axis], centre: Places, running: list[Places], draw: random.Random) -> list[Places]:
+    """Steps of one to five axes from the centre; never where an experiment is under way."""
+    found: list[Places] = []
+    for _ in range(CANDIDATES):
+        places = list(centre)
+        for j in draw.sample(range(len(axes)), min(len(axes), draw.randint(1, MOST_TURNED))):
+            step = draw.random() if axes[j].options else draw.gauss(places[j], STEP)
+            places[j] = min(max(step, 0.0), 1.0)
+        found.append(tuple(places))
+    return [places for places in found if all(math.dist(places, other) > STEP for other in running)]

@@ -92,11 +92,10 @@ def _why(move: Move, before: list[Experiment], lessons: Lessons) -> str:
     return helped + too_far + move.why
 
 
-def steps_at_once(champion: Experiment, sigma: float) -> int:
-    """How many, where runs of the same code, or pairs of runs of two, have the standard deviation `sigma`; 0 where that
-    is not known."""
-    noisy = champion.score is not None and 0 < sigma >= NOISY * abs(champion.score.value)
-    return NOISY_STEPS if noisy else STEPS
+def noisy(champion: Experiment, sigma: float) -> bool:
+    """Whether the standard deviation `sigma`, of runs of the same code or of pairs of two, is large for its score; 0
+    is that it is not known."""
+    return champion.score is not None and 0 < sigma >= NOISY * abs(champion.score.value)
 
 
 def starved(champion: Experiment, values: Mapping[str, Value]) -> bool:
