@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import subprocess
@@ -90,10 +91,11 @@ def as_an_ordinary_user(work: Callable[[], None]) -> None:
 def test_folders_of_any_depth_are_removed_with_few_open_files(tmp_path: Path) -> None:
     nest(tmp_path / "run", 3000)
     (tmp_path / "run" / "deep" / "beside").mkdir()
+    gc.collect()  # what earlier tests left open may be closed at any time
     before = psutil.Process().num_fds()
     remove_tree(tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    assert psutil.Process().num_fds() == before
+    assert psutil.Process().num_fds() <= before
 
 
 def test_a_folder_that_says_nobody_may_enter_is_removed_with_what_is_in_it() -> None:
