@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from research_loop import bytecode, edits, files, jobs, kernels, sandbox
 from research_loop.errors import SandboxError
 from research_loop.gpus import Gpu
 from research_loop.lab import open_lab
+from research_loop.ledger import Ledger
 from research_loop.loop import ensure_baseline
 from research_loop.records import Experiment, Proposal, Verdict
 from research_loop.runners.local import LocalRunner
@@ -199,15 +201,66 @@ def test_where_no_kernels_are_left_the_next_experiment_hands_on_its_own(compilin
     assert tried(compiling, 11, 1.1) == ("discard", ["found of-10"])
 
 
+def found_again(session: Session, n: int) -> str:
+    """What another run of experiment `n` finds compiled."""
+    k = len(session.ledger.experiment(n).runs)
+    session._queue.append(n)
+    while len(session.ledger.experiment(n).runs) == k or session.runner.running:
+        session.pump(timeout=1.0)
+    lines = session.lab.log_path(n, k).read_text().splitlines()
+    return next(line for line in lines if line.startswith("found"))
+
+
 def test_a_champion_whose_kernels_are_lost_compiles_them_once(compiling: Session) -> None:
     """A lab that comes to another machine brings none."""
     shutil.rmtree(compiling.lab.state / "caches")
-    for found in ("found", "found of-8"):
-        k = len(compiling.ledger.experiment(0).runs)
-        compiling._queue.append(0)
-        while len(compiling.ledger.experiment(0).runs) == k or compiling.runner.running:
-            compiling.pump(timeout=1.0)
-        assert found in compiling.lab.log_path(0, k).read_text().splitlines()
+    assert [found_again(compiling, 0) for _ in range(2)] == ["found", "found of-8"]
+
+
+def test_a_champion_takes_the_place_that_a_discarded_experiment_had_taken(compiling: Session) -> None:
+    shutil.rmtree(compiling.lab.state / "caches")
+    assert tried(compiling, 10, 1.1) == ("discard", ["found"])
+    assert [found_again(compiling, 0) for _ in range(2)] == ["found", "found of-8"], (
+        "a baseline compiles all of its own"
+    )
+    assert tried(compiling, 8, 1.3, "claude") == ("discard", ["found of-8"])
+
+
+@pytest.mark.parametrize("step", ["decide", "decided"])
+def test_a_champion_whose_kernels_went_with_its_harness_compiles_them_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    class Killed(BaseException):
+        """Nobody handles it."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(jobs, "first_gpu", lambda: 0)
+    with contextlib.suppress(Killed), contained(tmp_path, COMPILES, "measured") as opened:
+        ensure_baseline(opened)
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger if step == "decide" else kernels.Kernels, step, killed)
+            tried(opened, 9, 0.9)
+    with Session(open_lab(tmp_path / "lab"), LocalRunner()) as again:
+        while again.history.open:
+            again.pump(timeout=1.0)
+        assert again.history.champion and again.history.champion.n == 1
+        assert [found_again(again, 1) for _ in range(2)] == ["found of-8", "found of-8 of-9"]
+        assert tried(again, 9, 1.3, "claude") == ("discard", ["found of-8 of-9"])
+
+
+def test_a_champion_whose_kernels_are_too_many_with_others_keeps_its_own(
+    compiling: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shape 10 was tried before it was kept: which kernels are its own is known after one more run."""
+    assert tried(compiling, 10, 1.1) == ("discard", ["found of-8"])
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "MOST_MB", 1.5 * files.size_mb(compiling.lab.state / "caches"))
+        assert tried(compiling, 10, 0.9)[0] == "keep"
+    assert tried(compiling, 10, 1.3, "claude") == ("discard", ["found of-8"])
+    assert [found_again(compiling, 2) for _ in range(2)] == ["found of-10 of-8", "found of-10 of-8"]
+    assert tried(compiling, 10, 1.4, "claude") == ("discard", ["found of-10 of-8"])
 
 
 def test_under_landlock_nothing_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

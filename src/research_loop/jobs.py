@@ -127,15 +127,13 @@ class JobMaker:
         return argv, {**environment, "PYTHONPYCACHEPREFIX": str(compiled)}
 
     def _spec(self, work: Path, shown: tuple[Path, ...], giver: Experiment | None, gpu: int | None) -> sandbox.Spec:
-        """`giver`: whose kernels this run may hand on. Who is decided has handed on its own, if they are not lost."""
+        """`giver`: whose kernels this run may hand on."""
         if gpu is None:
             return sandbox.Spec(work, shown)
         if self._backend.name != sandbox.Bubblewrap.name:  # every run has another path, and Triton stores paths
             return sandbox.Spec(work, shown, GPU_SCRATCH_MB, GPU_PROCESSES, gpu)
-        offered = self.kernels.offered()
-        gives = giver is not None and (giver.verdict is None or (giver.kept and offered is None))
-        own = self.kernels.own(giver) if giver and gives else None
-        caches = own or offered
+        own = self.kernels.own(giver) if giver and self.kernels.gives(giver) else None
+        caches = own or self.kernels.offered()
         return sandbox.Spec(work, shown, GPU_SCRATCH_MB, GPU_PROCESSES, gpu, caches, fill=own is not None)
 
     def _shown(self, work: Path) -> tuple[Path, ...]:

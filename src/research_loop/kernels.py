@@ -1,9 +1,9 @@
 """Compiled kernels that runs hand on: the champion's to every run, an experiment's own to its next ones.
 
 A changed shape costs a cold compilation: 77 s to the first step of upstream's recipe on an H100, warm it is 25. So what
-an experiment's first run compiles serves its second; when it is kept, the next experiments start with it; when it is
-not, later ones that no model wrote do, for a search comes back to a shape with other rates. Only such code hands
-anything on: elsewhere a run could leave itself a word.
+an experiment's first run compiles serves its second; when it is kept, the next experiments start with it, and with what
+it was given; when it is not, later ones that no model wrote do, for a search comes back to a shape with other rates.
+Only such code hands anything on: elsewhere a run could leave itself a word.
 """
 
 from __future__ import annotations
@@ -22,15 +22,21 @@ MOST_TRIED_MB = 256.0
 
 
 class Kernels:
-    """The champion's and what else was tried in `state`, those of open experiments among the `runs`, which are cleared
-    with them."""
+    """The champion's, whose they are, and what else was tried in `state`, those of open experiments among the `runs`,
+    which are cleared with them."""
 
     def __init__(self, state: Path, runs: Path) -> None:
-        self._champions, self._tried, self._runs = state / "caches", state / "caches.tried", runs
+        self._champions, self._whose, self._tried = state / "caches", state / "caches.of", state / "caches.tried"
+        self._runs = runs
 
     def offered(self) -> Path | None:
         """What a run may start with a copy of; None where nothing is kept, or too much to be copied for ever."""
         return self._champions if self._champions.is_dir() and size_mb(self._champions) <= MOST_MB else None
+
+    def gives(self, experiment: Experiment) -> bool:
+        """Whether its runs hand on what they compile: until its verdict, and a champion's where another's are kept."""
+        whose = self._whose.read_text() if self._whose.exists() and self.offered() else ""
+        return experiment.verdict is None or (experiment.kept and whose != str(experiment.n))
 
     def own(self, experiment: Experiment) -> Path | None:
         """What this experiment's runs write to: at first the champion's, and what was tried. None where the disk has no
@@ -57,20 +63,27 @@ class Kernels:
         own = self._own(experiment)
         with suppress(OSError):  # where something cannot be moved, the next runs compile anew
             if own.is_dir() and size_mb(own) and (experiment.kept or self.offered() is None):
-                self._replace(own)
+                self._replace(own, experiment.n)
             elif own.is_dir():
                 self._hand_on(own)
         remove_tree(own)
 
-    def _replace(self, own: Path) -> None:
-        """The champion's by these: without what others tried, where that is too much."""
-        if size_mb(own) > MOST_MB:
-            _remove(own, [name for name in _names(self._tried) if not (self._champions / name).exists()])
+    def _replace(self, own: Path, n: int) -> None:
+        """The champion's by these. Where that is too much, without what others tried, then without the last champion's:
+        nobody knows what of it is the new one's as well, whose next run compiles that."""
+        whole = True
+        for others in (self._tried, self._champions):
+            if size_mb(own) > MOST_MB:
+                _remove(own, [name for name in _names(own) if (others / name).exists()])
+                whole = False
         before = self._runs / "replaced.caches"  # a run that starts beside this may be copying it
         remove_tree(before)
+        self._whose.unlink(missing_ok=True)
         if self._champions.is_dir():
             self._champions.rename(before)
         own.rename(self._champions)
+        if whole:
+            self._whose.write_text(str(n))
         _remove(self._tried, [name for name in _names(self._tried) if (self._champions / name).exists()])
 
     def _hand_on(self, own: Path) -> None:
