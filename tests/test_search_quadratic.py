@@ -71,11 +71,38 @@ def test_scores_that_are_all_the_same_are_no_error(count: int, sigma: float) -> 
     assert hunches and all(0 <= x <= 1 for hunch in hunches for x in hunch.places)
 
 
-def test_where_most_have_failed_the_others_still_tell() -> None:
+@pytest.mark.parametrize("disasters", [0, 1])
+def test_where_most_have_failed_the_others_still_tell(disasters: int) -> None:
+    """What failed counts as the worst score, however bad that is."""
     failed = [Point(point.places, point.experiment, None, 0) for point in scored(lambda _: 0.0, 90)[30:]]
-    first = next(model.by_quadratic(AXES, scored(bowl, 30) + failed, CENTRE, 0.0, 0))
-    assert first.expected is not None and 0.5 < first.expected < 1.5
+    worst = [Point((1.0,) * len(AXES), point.experiment, 50.0, 1) for point in scored(bowl, disasters)]
+    draw = random.Random(4)
+    known = scored(lambda place: bowl(place) + draw.gauss(0, 0.01), 30)
+    first = next(model.by_quadratic(AXES, known + worst + failed, CENTRE, 0.01, 0))
+    assert first.places[1] < 0.1 and first.expected == pytest.approx(bowl(first.places), abs=0.25)
     assert first.spread is not None and first.spread > 0.001, "a model of a few scores is not sure"
+
+
+def test_it_counts_on_no_place_that_no_value_has() -> None:
+    axes = space.axes_around({"WARMUP_RATIO": 0.0, "FINAL_LR_FRAC": 0.0, "A_LR": 0.1})
+
+    def reached(place: tuple[float, ...]) -> float:
+        return 1 + 0.1 * sum(max(x, 0.5) for x in place[:2]) + 0.04 * place[2]
+
+    points = [
+        replace(p, places=(max(p.places[0], 0.5), max(p.places[1], 0.5), p.places[2]))
+        for p in scored(reached, 60, axes)
+    ]
+    for hunch in model.by_quadratic(axes, points, (0.5,) * 3, 0.001, 0):
+        assert min(hunch.places[:2]) == 0.5 and hunch.expected == pytest.approx(reached(hunch.places), abs=0.01)
+
+
+def test_a_tuple_of_another_length_is_another_code() -> None:
+    source = "A_LR = 1.0\nSTEPS = [10, 20]\n"
+    longer = [experiment(n, f"STEPS [10, 20] -> [10, 20, 30]; A_LR 1.0 -> {n / 10}", score=0.8) for n in range(1, 26)]
+    same = [experiment(n, f"STEPS [10, 20] -> [10, {n}]; A_LR 1.0 -> {n / 40}", score=0.9) for n in range(26, 52)]
+    for seed in range(10):
+        assert SearchProposer(seed).propose(checkout_of(source), history_of(*longer, *same))
 
 
 def test_what_has_no_order_goes_to_one_of_its_options() -> None:

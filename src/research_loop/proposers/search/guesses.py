@@ -133,10 +133,11 @@ def _ideas(family: Family, hunches: Iterator[Hunch]) -> Iterator[Idea]:
 
 def _why(family: Family, hunch: Hunch) -> str:
     best = f", near experiment {family.centre.experiment.n}" if family.centre else ""
+    scores = min(family.knows, model.MOST_POINTS)
     if hunch.expected is None or hunch.spread is None:
-        return f"{family.knows} scores so far: values like these are more frequent among the better ones{best}."
+        return f"{scores} scores so far: values like these are more frequent among the better ones{best}."
     expected = family.sign * hunch.expected
-    return f"A model of {family.knows} scores expects {expected:.4f}, give or take {hunch.spread:.4f}{best}."
+    return f"A model of {scores} scores expects {expected:.4f} at best, give or take {hunch.spread:.4f}{best}."
 
 
 def mixed(family: Family, rng: random.Random) -> Iterator[Idea]:

@@ -124,9 +124,9 @@ def by_quadratic(axes: list[Axis], points: list[Point], centre: Places, sigma: f
 
     draw, middle, known = np.random.default_rng(seed), np.array(centre), nearest(points, centre)
     scores = np.array([one[1] for one in known])
-    usual = float(np.median(scores))
-    apart = max(sigma, MAD * float(np.median(np.abs(scores - usual))))
-    spread = apart or float(scores.std()) or 1.0  # where most have failed, half of them have one score
+    real = np.array([p.score for p in points if p.score is not None])  # what failed has one score
+    usual = float(np.median(real))
+    spread = max(sigma, MAD * float(np.median(np.abs(real - usual)))) or 1.0
     noise = np.array([max((sigma / spread) ** 2 / runs, LEAST_NOISE**2) for _, _, runs in known])
     terms = _terms(np.array([one[0] for one in known]) - middle)
     believed, covariance = _believed(terms, np.minimum((scores - usual) / spread, WORST), noise)
@@ -162,11 +162,13 @@ def _believed(terms: Array, scores: Array, noise: Array) -> tuple[Array, Array]:
 
 
 def _step(axis: Axis, place: float, slope: float, bend: float) -> float:
-    """How far the lowest place of one axis is from the centre's, within the box."""
+    """How far the lowest place of one axis is from the centre's, of those in the box that some value has."""
     if axis.options:
         ways = [k / (len(axis.options) - 1) - place for k in range(len(axis.options))]
     else:
-        ways = [-place, 1 - place, *([min(max(-slope / (2 * bend), -place), 1 - place)] if bend > 0 else [])]
+        lowest = [min(max(-slope / (2 * bend), -place), 1 - place)] if bend > 0 else []
+        there = [axis.encode(axis.decode(place + way)) for way in (-place, 1 - place, *lowest)]
+        ways = [0.0, *(other - place for other in there if other is not None)]
     return min(ways, key=lambda way: slope * way + bend * way * way)
 
 

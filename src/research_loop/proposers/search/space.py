@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from research_loop.edits import Value
 from research_loop.proposers.search import changes, dials
+from research_loop.proposers.search.changes import Change
 from research_loop.proposers.search.dials import Dial
 from research_loop.records import Experiment, History
 
@@ -107,16 +109,26 @@ def family(history: History, parent: int, values: Mapping[str, Value]) -> dict[i
     for experiment in history.line(parent):
         found[experiment.n] = current
         turned = changes.read(experiment.what) if experiment.parent is not None else None
-        if turned is None or not turned.keys() <= values.keys():
+        if turned is None or not _fits(turned, values):
             break
         current = {**current, **{name: old for name, (old, _) in turned.items()}}
     for experiment in history.experiments:
         if experiment.n in found or experiment.parent not in found:
             continue
         turned = changes.read(experiment.what)
-        if turned is not None and turned.keys() <= values.keys():
+        if turned is not None and _fits(turned, values):
             found[experiment.n] = {**found[experiment.parent], **{name: new for name, (_, new) in turned.items()}}
     return found
+
+
+def _fits(turned: Mapping[str, Change], values: Mapping[str, Value]) -> bool:
+    """Whether `values` have all constants that were turned, in tuples and lists of the same lengths."""
+    shapes = ((_shape(old), _shape(new), _shape(values.get(name, ()))) for name, (old, new) in turned.items())
+    return turned.keys() <= values.keys() and all(old == new == ours for old, new, ours in shapes)
+
+
+def _shape(value: Value) -> list[Any] | None:
+    return [_shape(part) for part in value] if isinstance(value, tuple | list) else None
 
 
 def points(
