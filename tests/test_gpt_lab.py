@@ -184,6 +184,40 @@ def test_the_loader_gives_shifted_rows_the_same_for_the_same_seed(prepare: Modul
     assert first[-1][2] > 1
 
 
+DRAWS = """
+import random
+import numpy as np, torch
+import prepare
+for _ in range(2):
+    torch.manual_seed(42), random.seed(42), np.random.seed(np.int64(42))
+    print(torch.rand(1).item(), random.random(), np.random.rand())
+prepare.SEED = 7
+print(next(prepare.row_numbers(1000, shuffled=True))[0])
+"""
+
+
+def test_a_seed_that_a_file_fixes_gets_the_harnesss_added(gpt_lab: Lab) -> None:
+    """Else its luck would be the same in every run, and a luckier one kept for better code."""
+
+    def drawn(**environment: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", DRAWS],
+            cwd=gpt_lab.root,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        first, again, row = done.stdout.splitlines()
+        assert first == again
+        return [*first.split(), row]
+
+    by_hand, one, other = drawn(), drawn(RESEARCH_LOOP_SEED="42"), drawn(RESEARCH_LOOP_SEED="43")
+    torch.manual_seed(42)
+    assert by_hand[0] == str(torch.rand(1).item()), "by hand a file's seed is its own"
+    assert all(a != b for a, b in zip(one, other, strict=True)) and one == drawn(RESEARCH_LOOP_SEED="42")
+
+
 def test_a_length_that_was_not_prepared_is_packed_on_the_spot(prepare: ModuleType) -> None:
     tokenizer = prepare.Tokenizer.from_directory()
     x, _, _ = next(prepare.make_dataloader(tokenizer, 2, 32, "train"))

@@ -37,13 +37,19 @@ SPLIT_PATTERN = (
 )
 SPECIAL_TOKENS = [f"<|reserved_{i}|>" for i in range(4)]
 BOS_TOKEN = SPECIAL_TOKENS[0]
+HUNG_UP = '{"score": null}'  # the harness has seen enough; its verdict says why
 
 
 def device_type():
     """ "cuda", "mps" or "cpu": what this machine trains on."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+if "RESEARCH_LOOP_SEED" in os.environ:  # mixed into what train.py seeds: luck that it fixes would be kept for its worth
+    torch_seeds = [(at, "manual_seed") for at in (torch, torch.random, torch.cuda)] + [(torch.cuda, "manual_seed_all")]
+    for at, name in [*torch_seeds, (random, "seed"), (np.random, "seed")]:
+        call = getattr(at, name)
+        setattr(at, name, lambda *given, call=call: call(random.Random(f"{SEED} {given}").getrandbits(32)))
 
 
 # ------------------------------------------------------------------------------------------------------- tokenizer
@@ -178,10 +184,10 @@ def load_rows(tokenizer, split, T, buffer_size=1000):
     return np.stack(list(make_rows(tokenizer, split, T, buffer_size)))
 
 
-def row_numbers(count, shuffled):
-    """Endless (row, epoch); the order of an epoch depends on SEED alone."""
+def row_numbers(count, shuffled, seed=SEED):
+    """Endless (row, epoch); the order of an epoch depends on the seed alone."""
     for epoch in itertools.count(1):
-        order = np.random.default_rng((SEED, epoch)).permutation(count) if shuffled else range(count)
+        order = np.random.default_rng((seed, epoch)).permutation(count) if shuffled else range(count)
         yield from ((int(row), epoch) for row in order)
 
 
@@ -266,9 +272,6 @@ def answer_harness(model, batch_size, descriptor=0):
     return request["score"] if request["score"] is not None else math.nan
 
 
-HUNG_UP = '{"score": null}'  # the harness has seen enough; its verdict says why
-
-
 def send_message(channel, header, payload=b""):
     channel.write(json.dumps({**header, "bytes": len(payload)}).encode() + b"\n" + payload)
     channel.flush()
@@ -319,7 +322,6 @@ def count_model_bpb(vocab_size):
     unigram = unigrams / unigrams.sum()
     bigrams = bigrams.reshape(vocab_size, vocab_size)
     seen, followers = bigrams.sum(1), (bigrams > 0).sum(1)
-
     val = val[: validation_cuts(len(val))["score"][1]]
     before, target = val[:, :-1].ravel(), val[:, 1:].ravel()
     size = np.load(DATA_DIR / "token_bytes.npy")[target]
@@ -365,8 +367,8 @@ def is_prepared():
 
 
 def prepared_files():
-    rows = [rows_path(split, MAX_SEQ_LEN) for split in ("train", "val")]
-    return [DATA_DIR / "tokenizer.json", DATA_DIR / "token_bytes.npy", *rows]
+    tables = [DATA_DIR / "tokenizer.json", DATA_DIR / "token_bytes.npy"]
+    return [*tables, *(rows_path(split, MAX_SEQ_LEN) for split in ("train", "val"))]
 
 
 def main():
@@ -390,8 +392,7 @@ def main():
     print(f"rows: {counts}, in {time.time() - start:.1f} s", flush=True)
     unigram, bigram = count_model_bpb(tokenizer.get_vocab_size())
     report = {"of": fingerprint(), "rows": rows, "unigram_bpb": unigram, "bigram_bpb": bigram}
-    report["cuts"] = validation_cuts(rows["val"])
-    report["files"] = {path.name: path.stat().st_size for path in prepared_files()}
+    report |= {"cuts": validation_cuts(rows["val"]), "files": {p.name: p.stat().st_size for p in prepared_files()}}
     write_whole(done, [json.dumps(report, indent=1).encode()])
 
 
