@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -217,3 +218,16 @@ def test_the_champion_is_run_again_every_so_many_runs(noisy: Lab, monkeypatch: p
             session.close(Proposal({"train.py": source}, "worse", parent=0))
     again = f"0.3 seed {BASE_SEED + 3}"
     assert notes.said[3:] == [f"{n}.0 seed {BASE_SEED}" for n in (1, 2)] + [again, "0 keep", f"3.0 seed {BASE_SEED}"]
+
+
+def test_after_an_hour_without_a_run_the_champion_goes_first(noisy: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run on a cold machine would speak against whoever has it."""
+    notes = Notes()
+    with session_of(noisy, notes) as session:
+        ensure_baseline(session)
+        for passed in (judging.PAUSE_SECONDS - 60, judging.PAUSE_SECONDS + 1):
+            with monkeypatch.context() as patch:
+                patch.setattr(judging, "now", lambda passed=passed: time.time() + passed)
+                source = session.open().files["train.py"].replace(b"LEVEL = 1.0", f"LEVEL = {passed}".encode())
+                session.close(Proposal({"train.py": source}, "worse", parent=0))
+    assert [said.split(" ")[0] for said in notes.said[3:] if "seed" in said] == ["1.0", "0.3", "2.0"]
