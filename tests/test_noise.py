@@ -104,3 +104,11 @@ def test_status_promises_nothing_before_the_first_repeat() -> None:
     line = noise_line(History((experiment(1.0),)), LabConfig())
     assert "a guess before the first repeat" in line and "or more" not in line
     assert "1 repeats); two runs show differences of 0.0" in noise_line(History((experiment(1.0, 1.001),)), LabConfig())
+    restless = experiment(1.0, 1.001)
+    speeds = [
+        replace(run, result=replace(run.result, steps_per_second=10.0 * run.k + 1))
+        for run in restless.runs
+        if run.result
+    ]
+    line = noise_line(History((replace(restless, runs=tuple(speeds)),)), LabConfig())
+    assert "a guess before two runs of a code were equally fast" in line

@@ -110,7 +110,9 @@ def noise_line(history: History, config: LabConfig) -> str:
     if sigma is None or config.noise == "none":
         return ""
     if not sigma.repeats:
-        return f"noise: a guess before the first repeat: runs of the same code differ by {sigma.value:.6f}"
+        unlike = any(len(e.scored) > 1 for e in history.experiments)
+        until = "two runs of a code were equally fast" if unlike else "the first repeat"
+        return f"noise: a guess before {until}: runs of the same code differ by {sigma.value:.6f}"
     shown = f"two runs show differences of {noise.detectable(sigma):.6f} or more"
     measured = f"{sigma.value:.6f} (standard deviation, {sigma.repeats} repeats)"
     paired = f" ({noise.detectable_pairs(sigma):.6f} where both begin alike)" if sigma.of_pairs else ""
