@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from threadpoolctl import threadpool_info
 
 from research_loop.proposers.search import SearchProposer, model, space
 from research_loop.proposers.search.space import Axis, Point
@@ -95,6 +97,29 @@ def test_it_counts_on_no_place_that_no_value_has() -> None:
     ]
     for hunch in model.by_quadratic(axes, points, (0.5,) * 3, 0.001, 0):
         assert min(hunch.places[:2]) == 0.5 and hunch.expected == pytest.approx(reached(hunch.places), abs=0.01)
+
+
+def test_it_looks_nowhere_near_what_is_under_way() -> None:
+    known = scored(bowl, 60)
+    first = next(model.by_quadratic(AXES, known, CENTRE, 0.003, 0))
+    under_way = [Point(first.places, replace(known[0].experiment, verdict=None), None, 0)]
+    for hunch in model.by_quadratic(AXES, known + under_way, CENTRE, 0.003, 0):
+        assert math.dist(hunch.places, first.places) > model.STEP
+
+
+def test_a_process_is_fitted_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine two wait for each other for seconds."""
+    from sklearn.gaussian_process import GaussianProcessRegressor
+
+    seen: list[int] = []
+    fit = GaussianProcessRegressor.fit
+
+    def fitted(self: GaussianProcessRegressor, *data: object) -> GaussianProcessRegressor:
+        seen.extend(pool["num_threads"] for pool in threadpool_info())
+        return fit(self, *data)
+
+    monkeypatch.setattr(GaussianProcessRegressor, "fit", fitted)
+    assert next(model.by_process(AXES, scored(bowl, 30), CENTRE, 0.003, 0)) and set(seen) == {1}
 
 
 def test_a_tuple_of_another_length_is_another_code() -> None:

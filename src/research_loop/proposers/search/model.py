@@ -123,6 +123,7 @@ def by_quadratic(axes: list[Axis], points: list[Point], centre: Places, sigma: f
     import numpy as np
 
     draw, middle, known = np.random.default_rng(seed), np.array(centre), nearest(points, centre)
+    running = [p.places for p in points if p.open]
     scores = np.array([one[1] for one in known])
     real = np.array([p.score for p in points if p.score is not None])  # what failed has one score
     usual = float(np.median(real))
@@ -139,6 +140,8 @@ def by_quadratic(axes: list[Axis], points: list[Point], centre: Places, sigma: f
         away[np.argsort(slopes * away + bends * away**2)[MOST_TURNED:]] = 0.0
         there = _terms(away[None])[0]
         place = tuple(float(number) for number in middle + away)
+        if any(math.dist(place, other) <= STEP for other in running):
+            continue
         expected, deviation = float(there @ believed), math.sqrt(max(there @ covariance @ there, 0.0))
         yield Hunch(place, usual + spread * expected, spread * deviation)
 
@@ -177,6 +180,7 @@ def by_process(axes: list[Axis], points: list[Point], centre: Places, sigma: flo
     import numpy as np
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+    from threadpoolctl import threadpool_limits
 
     known = nearest(points, centre)
     places, scores = np.array([one[0] for one in known]), np.array([one[1] for one in known])
@@ -184,11 +188,11 @@ def by_process(axes: list[Axis], points: list[Point], centre: Places, sigma: flo
     noise = np.array([max((sigma / spread) ** 2 / runs, LEAST_NOISE**2) for _, _, runs in known])
     kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(np.ones(len(axes)), (0.1, 30.0), nu=2.5)
     process = GaussianProcessRegressor(kernel, alpha=noise, random_state=seed)
-    with parsing.quietly():  # a length at its bound, of which it warns, is as good an answer
-        process.fit(places, (scores - mean) / spread)
     running = [p.places for p in points if p.open]
     asked = np.array(_candidates(axes, centre, running, random.Random(seed)))
-    expected, deviation = process.predict(asked, return_std=True)
+    with parsing.quietly(), threadpool_limits(1):  # threads wait for each other where others have the cores
+        process.fit(places, (scores - mean) / spread)  # a length at its bound, of which it warns, is as good an answer
+        expected, deviation = process.predict(asked, return_std=True)
     order = np.argsort(expected - HOPE * deviation, kind="stable")
     for i in order[: 4 * ASKED]:
         place = tuple(float(number) for number in asked[i])
