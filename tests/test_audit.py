@@ -17,11 +17,12 @@ import pytest
 from scipy.stats import ttest_ind
 
 from research_loop import cheats
-from research_loop.audit import _trouble, claim, compare_held, held_report, report, run_audit, trained
+from research_loop.audit import _trouble, claim, compare_held, held_report, noted, report, run_audit, trained
 from research_loop.errors import LabError
 from research_loop.exam import set_exam
 from research_loop.gpus import Gpu
 from research_loop.lab import Lab, open_lab
+from research_loop.ledger import Ledger
 from research_loop.loop import Limits, ensure_baseline, run_loop
 from research_loop.noise import Direction
 from research_loop.proposers import load
@@ -250,6 +251,8 @@ def test_an_audit_says_whether_the_gain_is_there_on_text_never_sent(judged: Lab)
         samples = run_audit(session, 1, print)
         assert samples is not None
     said = held_report(*samples, judged)
+    with Session(judged, LocalRunner()) as session:
+        assert noted(session.ledger)[-1].said.splitlines()[-1] == said
     assert said.startswith("on text never sent: -") and said.endswith("the gain shows there, too")
     remembered = replace(samples[1], held=samples[0].held)
     assert "+0.0000 nats a token, standard error 0.0000" in held_report(samples[0], remembered, judged)
@@ -263,6 +266,9 @@ def test_an_audit_run_that_took_longer_than_the_baselines_allow_is_no_number(jud
     with Session(judged, LocalRunner()) as session, pytest.raises(LabError, match=slow) as caught:
         run_audit(session, 1, print)
     assert Path(str(caught.value).rsplit(" is in ", 1)[1]).exists()
+    ledger = Ledger(judged.ledger_path, read_only=True)
+    assert all(audit.result.score for audit in ledger.audits()), "it is recorded with a score"
+    assert "was scored after" in noted(ledger)[-1].refused and noted(ledger)[-1].said == ""
 
 
 def audited(value: float, verified: Verified = "confirmed", committed: float = 10.0, exam: float = 4.0) -> Audit:

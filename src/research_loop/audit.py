@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from research_loop import verdict
-from research_loop.errors import LabError
+from research_loop.errors import LabError, ResearchLoopError
 from research_loop.exam import held_shape, mean_nats, set_exam
 from research_loop.lab import Lab
+from research_loop.ledger import Ledger, now
 from research_loop.noise import Direction
 from research_loop.plain import plain
 from research_loop.records import Audit, Experiment, Run, Verified
@@ -47,12 +49,44 @@ class Sample:
         return statistics.stdev(self.scores) if len(self.scores) > 1 else math.nan
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """An audit of a champion as the ledger has it: `said` is its conclusion, `refused` why it has none; without either
+    it was interrupted, or still runs. It began `at` (seconds since 1970), after so many audit `runs_before`."""
+
+    experiment: int
+    at: float
+    runs_before: int
+    said: str = ""
+    refused: str = ""
+
+
+# ------------------------------------------------------------------------------------------------------ written down
+
+
+def noted(ledger: Ledger) -> list[Noted]:
+    """All that were begun, the oldest first; not those of versions that wrote down their runs alone."""
+    found: list[Noted] = []
+    while begun := ledger.noted(f"audit:{len(found)}"):
+        ended = ledger.noted(f"audit:{len(found)}:end") or "{}"
+        found.append(Noted(**json.loads(begun), **json.loads(ended)))
+    return found
+
+
+def _begin(ledger: Ledger, champion: Experiment) -> int:
+    """Notes that an audit begins, since one that is given up is a try as well; its number."""
+    number = len(noted(ledger))
+    begun = {"experiment": champion.n, "at": now(), "runs_before": len(ledger.audits())}
+    ledger.note(f"audit:{number}", json.dumps(begun))
+    return number
+
+
 # ---------------------------------------------------------------------------------------------------------- training
 
 
 def run_audit(session: Session, runs: int, say: Callable[[str], None]) -> list[Sample] | None:
     """Baseline, the champion of the last audit where that was another, and champion: `runs` times each, in turn; None
-    when stopped. What was measured stays in the ledger.
+    when stopped. What was measured stays in the ledger, and so does what came of it: a conclusion or a refusal.
 
     Raises LabError where there is nothing to compare, and when a run gets no score, or took longer to it than the
     baseline's runs of this audit allow.
@@ -60,11 +94,28 @@ def run_audit(session: Session, runs: int, say: Callable[[str], None]) -> list[S
     baseline, champion = session.history.baseline, session.history.champion
     if baseline is None or champion is None or champion is baseline:
         raise LabError(f"{session.lab.root}: nothing was kept after the baseline yet: `research-loop run` first")
-    former = _former(session, {baseline.n, champion.n})
-    audited = [baseline, *former, champion]
+    audited = [baseline, *_former(session, {baseline.n, champion.n}), champion]
+    number = _begin(session.ledger, champion)
+    try:
+        done = _train(session, audited, runs, say)
+    except ResearchLoopError as error:
+        session.ledger.note(f"audit:{number}:end", json.dumps({"refused": str(error)}))
+        raise
+    if any(len(audits) < runs for audits in done.values()):
+        return None
+    samples = [_sample(experiment, done[experiment.n]) for experiment in audited]
+    session.ledger.note(f"audit:{number}:end", json.dumps({"said": conclusion(samples, session.lab)}))
+    return samples
+
+
+def _train(
+    session: Session, audited: Sequence[Experiment], runs: int, say: Callable[[str], None]
+) -> dict[int, list[Audit]]:
+    """The audit runs of each experiment, the baseline's among them, each checked; fewer than `runs` when stopped."""
+    baseline = audited[0]
     done: dict[int, list[Audit]] = {experiment.n: [] for experiment in audited}
     waiting: list[tuple[Audit, Path]] = []  # for a run of the baseline to be held against
-    for audit, log in trained(session, audited * runs):
+    for audit, log in trained(session, [*audited] * runs):
         waiting = [(audit, log)] if audit.result.score is None else [*waiting, (audit, log)]
         done[audit.n].append(audit)
         if audit.result.score is None or done[baseline.n]:
@@ -74,9 +125,7 @@ def run_audit(session: Session, runs: int, say: Callable[[str], None]) -> list[S
         assert audit.result.score is not None
         value = audit.result.score.value
         say(f"run {len(done[audit.n])} of {runs}, experiment {audit.n}, seed {audit.seed}: {value:.6f}")
-    if any(len(audits) < runs for audits in done.values()):
-        return None
-    return [_sample(experiment, done[experiment.n]) for experiment in audited]
+    return done
 
 
 def trained(session: Session, planned: Sequence[Experiment]) -> Iterator[tuple[Audit, Path]]:
@@ -95,9 +144,12 @@ def trained(session: Session, planned: Sequence[Experiment]) -> Iterator[tuple[A
 
 
 def _former(session: Session, others: set[int]) -> list[Experiment]:
-    """The champion of the last audit, where it is none of the others."""
-    known = [audit.n for audit in session.ledger.audits() if audit.n not in others]
-    return [session.ledger.experiment(known[-1])] if known else []
+    """The champion of the last complete audit, where it is none of the others."""
+    notes, rows = noted(session.ledger), session.ledger.audits()
+    older = rows[: notes[0].runs_before] if notes else rows  # of a version that noted no conclusions
+    known = [*(audit.n for audit in older), *(note.experiment for note in notes if note.said)]
+    left = [n for n in known if n not in others]
+    return [session.ledger.experiment(left[-1])] if left else []
 
 
 def _check(audit: Audit, log: Path, baselines: Sequence[Audit], baseline: Experiment, budget_seconds: float) -> None:
@@ -134,6 +186,13 @@ def _sample(experiment: Experiment, audits: Sequence[Audit]) -> Sample:
 
 
 # ------------------------------------------------------------------------------------------------------------- words
+
+
+def conclusion(samples: Sequence[Sample], lab: Lab) -> str:
+    """All that an audit says, which is all that may be claimed."""
+    said = report(samples, lab.config.metric, lab.config.direction)
+    held = held_report(samples[0], samples[-1], lab)
+    return f"{said}\n{held}" if held else said
 
 
 def report(samples: Sequence[Sample], metric: str, direction: Direction) -> str:

@@ -231,8 +231,8 @@ def audit(
     unsafe: UnsafeOption = False,
 ) -> None:
     """Train baseline and champion anew, score both on text that no other run was scored on, and say whether the
-    difference is significant. Changes nothing."""
-    from research_loop.audit import held_report, report, run_audit
+    difference is significant. Changes nothing; `report` repeats what it said."""
+    from research_loop.audit import conclusion, run_audit
     from research_loop.signals import Signals
 
     chosen, opened = wiring.gpus_of(gpus), wiring.open_(wiring.folder_of(lab))
@@ -240,9 +240,7 @@ def audit(
         samples = run_audit(session, runs, session.note)
     if samples is None:
         raise typer.Exit(130)
-    print(report(samples, opened.config.metric, opened.config.direction))
-    if held := held_report(samples[0], samples[-1], opened):
-        print(held)
+    print(conclusion(samples, opened))
 
 
 @app.command()
@@ -305,10 +303,12 @@ def mcp(lab: LabArgument = None) -> None:
 @app.command()
 def report(lab: LabArgument = None) -> None:
     """What was kept, what each change is worth where leaving it out was tried, and what may be claimed."""
+    from research_loop.audit import noted
     from research_loop.views.report import report as text
 
     opened, ledger = wiring.read(wiring.folder_of(lab))
-    print(text(ledger.history, ledger.audits(), opened.config, plain(str(opened.root))))
+    place, runs = plain(str(opened.root)), len(ledger.audits())
+    print(text(ledger.history, noted(ledger), opened.config, place, audit_runs=runs))
 
 
 @app.command()

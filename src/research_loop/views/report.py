@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from research_loop.audit import claim
+from research_loop.audit import Noted
 from research_loop.config import LabConfig
 from research_loop.levels import levels
+from research_loop.plain import plain
 from research_loop.proposers.search import changes
-from research_loop.records import Audit, Experiment, History
+from research_loop.records import Experiment, History
 from research_loop.views.text import noise_line, tally
 
 
@@ -25,13 +26,14 @@ class Part:
     left_out: Experiment | None = None
 
 
-def report(history: History, audits: Sequence[Audit], config: LabConfig, place: str) -> str:
-    """The whole text; the only claim in it is an audit's."""
+def report(history: History, audits: Sequence[Noted], config: LabConfig, place: str, *, audit_runs: int = 0) -> str:
+    """The whole text; the only claim in it is what the newest complete one of `audits` said. `audit_runs` are in the
+    ledger."""
     champion = history.champion
     if champion is None or champion is history.baseline:
         return f"{place}: nothing was kept after the baseline yet: `research-loop run` goes on"
     lines = [f"{place}: {len(history.experiments)} experiments, {tally(history)}", noise_line(history, config)]
-    lines += ["", _claim(history, audits, config), "", *_table(parts(history, config.direction == "higher"))]
+    lines += ["", *_claim(champion, audits, audit_runs), "", *_table(parts(history, config.direction == "higher"))]
     return "\n".join(lines)
 
 
@@ -67,18 +69,47 @@ def _leaves_out(one: Experiment, kept: Experiment, history: History) -> bool:
     return any(e is kept for e in history.line(one.parent))
 
 
-def _claim(history: History, audits: Sequence[Audit], config: LabConfig) -> str:
-    """From audits of champion and baseline alone."""
-    baseline, champion = history.baseline, history.champion
-    assert baseline is not None and champion is not None
-    before, after = (
-        tuple(a.result.score.value for a in audits if a.n == e.n and a.result.score) for e in (baseline, champion)
-    )
-    if not (before and after):
-        return f"no claim: experiment {champion.n} was not audited: `research-loop audit` trains both anew"
-    old, new = statistics.fmean(before), statistics.fmean(after)
-    fact = f"{config.metric} {old:.6f} -> {new:.6f} ({new - old:+.6f}), n {len(before)} and {len(after)}"
-    return f"audited, on seeds and text that nothing else used: {fact}: {claim(before, after, config.direction)}"
+def _claim(champion: Experiment, audits: Sequence[Noted], runs: int) -> list[str]:
+    """In the audit's own words: runs alone do not say which of them it refused, or that it was given up."""
+    complete = [audit for audit in audits if audit.said]
+    if complete:
+        lines = [f"audited, on seeds and text that nothing else used: {_named(complete[-1])} said:"]
+        lines += [f"  {plain(line)}" for line in complete[-1].said.splitlines()]
+    elif runs and not audits:
+        unknown = "an older version recorded runs of audits and no conclusion"
+        lines = [f"no claim: {unknown}: `research-loop audit` trains baseline and champion anew"]
+    else:
+        why = f"experiment {champion.n} has no complete audit"
+        lines = [f"no claim: {why}: `research-loop audit` trains it and the baseline anew"]
+    return [*lines, *_since(champion, audits, complete), *_tries(audits)]
+
+
+def _named(audit: Noted) -> str:
+    return f"the audit of experiment {audit.experiment}, {datetime.fromtimestamp(audit.at, UTC):%Y-%m-%d %H:%M} UTC,"
+
+
+def _since(champion: Experiment, audits: Sequence[Noted], complete: Sequence[Noted]) -> list[str]:
+    """What came after the audit that is cited."""
+    lines = []
+    if complete and complete[-1].experiment != champion.n:
+        known = any(audit.experiment == champion.n for audit in complete)
+        fact = "and only an earlier audit was of it" if known else "and has not been audited: `research-loop audit`"
+        lines += [f"since then experiment {champion.n} is the champion, {fact}"]
+    if audits and not audits[-1].said:
+        why = f"was refused: {plain(audits[-1].refused)}" if audits[-1].refused else "was interrupted, or still runs"
+        lines += [f"{_named(audits[-1])} claims nothing: it {why}"]
+    return lines
+
+
+def _tries(audits: Sequence[Noted]) -> list[str]:
+    """How many audits there were: the more, the likelier a small p by chance."""
+    older = bool(audits) and audits[0].runs_before > 0
+    if len(audits) < 2 and not older:
+        return []
+    silent = sum(not audit.said for audit in audits)
+    fact = f"audits in this lab: {len(audits)}" + (f", {silent} of which claim nothing" if silent else "")
+    before = ", and an older version's before them, which were not counted" if older else ""
+    return [f"{fact}{before}; each was another chance of a small p"]
 
 
 def _table(found: list[Part]) -> list[str]:
