@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from research_loop.edits import Value
+from research_loop.proposers.search import couplings
 
 Kind = Literal["rate", "scale", "ratio", "beta", "size", "count", "width", "switch", "pattern"]
 
@@ -39,8 +40,9 @@ NOT_DIALS: Final[tuple[tuple[str, str], ...]] = (
 )
 """Words of a name (between underscores) that forbid turning the constant, each with its reason."""
 _DENIED: Final = re.compile("|".join(f"(?:.*_)?(?:{words})(?:_.*)?" for words, _ in NOT_DIALS))
-_RATIO_WORDS: Final = frozenset({"RATIO", "FRAC", "FRACTION", "SHARE", "DROPOUT", "PROB"})
-_BETA_WORDS: Final = frozenset({"BETA", "BETAS", "BETA1", "BETA2", "MOMENTUM"})
+_RATIO_WORDS: Final = frozenset({"RATIO", "FRAC", "FRACTION", "SHARE", "PROB", "SMOOTHING"})
+_DROP_WORDS: Final = frozenset({"DROPOUT", "DROP", "PDROP"})
+_BETA_WORDS: Final = frozenset({"BETA", "BETAS", "BETA1", "BETA2", "B1", "B2", "MOMENTUM", "MOMENTA", "EMA"})
 _RATE_WORDS: Final = frozenset({"LR", "RATE"})
 _COUNT_WORDS: Final = frozenset({"DEPTH", "LAYERS", "LAYER", "HEADS", "NUM", "N", "COUNT"})
 _SIZE_WORDS: Final = frozenset({"SIZE", "DIM", "BATCH", "TABLE", "ROWS", "WIDTH", "BUCKETS", "TOKENS"})
@@ -80,7 +82,7 @@ def dials(values: Mapping[str, Value]) -> list[Dial]:
     found = []
     for name, value in values.items():
         for path, part in leaves(value):
-            kind = kind_of(name, part)
+            kind = kind_of(name, part, inside=bool(path))
             if kind is not None:
                 found.append(Dial(name, path, kind, part))
     return found
@@ -95,8 +97,11 @@ def leaves(value: Value, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
         yield from leaves(part, (*path, index))
 
 
-def kind_of(name: str, value: Value) -> Kind | None:
-    """Kind of dial, or None for what must be left alone: denied names, other strings, negative whole numbers."""
+def kind_of(name: str, value: Value, inside: bool = False) -> Kind | None:
+    """Kind of dial, or None for what must be left alone: denied names, other strings, negative whole numbers.
+
+    `inside`: of a tuple or list, whose name says less.
+    """
     if _DENIED.fullmatch(name):
         return None
     if isinstance(value, bool):
@@ -104,20 +109,35 @@ def kind_of(name: str, value: Value) -> Kind | None:
     if isinstance(value, str):
         return "pattern" if "PATTERN" in name and re.fullmatch("[SL]+", value) else None
     if isinstance(value, int | float) and abs(value) < LARGEST:
-        return _kind_of_number(name, value)
+        return _kind_of_number(name, value, inside)
     return None
 
 
-def _kind_of_number(name: str, value: int | float) -> Kind | None:
+def limits_hold(name: str, old: Value, new: Value) -> bool:
+    """Whether what was an average's beta, a dropout or a share is one still, in tuples and lists as well."""
+    after = dict(leaves(new))
+    kinds = ((kind_of(name, part, inside=bool(path)), after.get(path)) for path, part in leaves(old))
+    return all(_is_share(name, kind, part) for kind, part in kinds if kind in ("beta", "ratio"))
+
+
+def _is_share(name: str, kind: Kind | None, value: Leaf | None) -> bool:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        return False
+    return value < 1 or (kind == "ratio" and not set(name.split("_")) & _DROP_WORDS)
+
+
+def _kind_of_number(name: str, value: int | float, inside: bool) -> Kind | None:
     words = set(name.split("_"))
-    if name == "ASPECT_RATIO":
+    if name == "ASPECT_RATIO" or (couplings.role(name) == "width" and isinstance(value, int)):
         return "width" if value > 0 else None
-    if words & _BETA_WORDS and 0 < value < 1:
+    if words & _BETA_WORDS and 0 <= value < 1:
         return "beta"
-    if words & _RATIO_WORDS and 0 <= value <= 1:
+    if words & (_RATIO_WORDS | _DROP_WORDS) and 0 <= value <= 1:
         return "ratio"
     if words & _RATE_WORDS:
         return "rate"
+    if inside and 0.5 <= value < 1:
+        return "beta"  # ("adamw", 3e-4, (0.9, 0.95))
     return "scale" if isinstance(value, float) else _kind_of_whole(words, value)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from research_loop.edits import Value
-from research_loop.proposers.search import dials
+from research_loop.proposers.search import couplings, dials
 
 FOLLOWERS: Final[Mapping[str, str]] = {"DEVICE_BATCH_SIZE": "TOTAL_BATCH_SIZE", "ASPECT_RATIO": "HEAD_DIM"}
 """A constant that is adapted along with its leader: when both change, the idea was the leader's."""
@@ -24,6 +24,10 @@ def settle(
     """
     settled = {name: value for name, value in changes.items() if value != values[name]}
     if not settled or not _keep_width(values, settled) or not _fit_batch(values, settled, sequence_length):
+        return None
+    if not couplings.fit(values, settled, sequence_length):
+        return None
+    if not all(dials.limits_hold(name, values[name], new) for name, new in settled.items()):
         return None
     return settled if _within_limits({**values, **settled}, settled, sequence_length) else None
 
@@ -86,7 +90,7 @@ def _fit_batch(values: Mapping[str, Value], settled: dict[str, Value], sequence_
 
 def _within_limits(values: Mapping[str, Value], settled: Mapping[str, Value], sequence_length: int | None) -> bool:
     """Only for what was changed: a champion that breaks a rule may still be improved elsewhere."""
-    depth, pattern, betas = values.get("DEPTH"), values.get("WINDOW_PATTERN"), values.get("ADAM_BETAS")
+    depth, pattern = values.get("DEPTH"), values.get("WINDOW_PATTERN")
     if "DEPTH" in settled and isinstance(depth, int | float) and depth < 1:
         return False
     if "WINDOW_PATTERN" in settled and isinstance(pattern, str) and isinstance(depth, int) and len(pattern) > depth:
@@ -95,9 +99,6 @@ def _within_limits(values: Mapping[str, Value], settled: Mapping[str, Value], se
         unused = isinstance(pattern, str) and "S" not in pattern
         if unused or not 0 < window < (sequence_length or math.inf):
             return False
-    found = dials.leaves(betas) if "ADAM_BETAS" in settled and isinstance(betas, tuple | list) else ()
-    if not all(isinstance(beta, int | float) and 0 < beta < 1 for _, beta in found):
-        return False
     shares = [values.get(name) for name in ("WARMUP_RATIO", "WARMDOWN_RATIO")]
     too_long = sum(min(share, 2) for share in shares if isinstance(share, int | float)) > 1 + 1e-9
     return not (too_long and settled.keys() & {"WARMUP_RATIO", "WARMDOWN_RATIO"})

@@ -1,0 +1,162 @@
+"""The search on a train.py by somebody else: other names, and what has to divide what."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from research_loop import edits
+from research_loop.proposers.search import SearchProposer, couplings, dials, rules
+from research_loop.records import History
+from searching import Values, checkout_of, experiment, values_of
+
+ELSEWHERE = """
+N_LAYER = 6
+N_HEAD = 6
+N_EMBD = 384            # whole heads
+BLOCK_SIZE = 256
+BATCH_SIZE = 32
+GRADIENT_ACCUMULATION_STEPS = 4
+LEARNING_RATE = 6e-4
+MIN_LR = 6e-5
+WARMUP_ITERS = 100
+LR_DECAY_ITERS = 5000
+WEIGHT_DECAY = 1e-1
+BETA1 = 0.9
+BETA2 = 0.95
+GRAD_CLIP = 1.0
+DROPOUT = 0.2
+OPTIM = (("adamw", 3e-4, (0.9, 0.95)), ("muon", 0.02, 0.95))
+HEAD_SIZE = 64
+MODEL_DIM = 512         # a multiple of HEAD_SIZE
+MICRO_BATCH = 8
+TOKENS_PER_STEP = 32 * 2048
+"""
+
+
+def parsed(source: str) -> Values:
+    return {name: constant.value for name, constant in edits.constants(source).items()}
+
+
+def faults(values: Values) -> list[str]:
+    """What would end a run of ELSEWHERE at once."""
+    numbers = {name: value for name, value in values.items() if isinstance(value, int)}
+    width, heads = numbers["N_EMBD"], numbers["N_HEAD"]
+    step = numbers["MICRO_BATCH"] * 2048
+    found = ["N_EMBD"] if width % heads or width // heads % 2 else []
+    found += ["MODEL_DIM"] if numbers["MODEL_DIM"] % numbers["HEAD_SIZE"] else []
+    found += ["TOKENS_PER_STEP"] if numbers["TOKENS_PER_STEP"] % step else []
+    betas = [dict(dials.leaves(values["OPTIM"]))[path] for path in ((0, 2, 0), (0, 2, 1), (1, 2))]
+    betas += [values[name] for name in ("BETA1", "BETA2", "DROPOUT") if name in values]
+    return found + [f"{beta}" for beta in betas if not (isinstance(beta, float) and 0 <= beta < 1)]
+
+
+def test_proposals_for_a_foreign_script_hold_its_widths_batches_and_betas() -> None:
+    draw, past = random.Random(2), [experiment(0, "baseline", "keep", parent=None)]
+    for n in range(1, 19):
+        proposal = SearchProposer(2).propose(checkout_of(ELSEWHERE), History(tuple(past)))
+        assert proposal is not None
+        assert faults(values_of(proposal)) == [], proposal.what
+        other = experiment(n, proposal.what, reason="noise", score=1 + abs(draw.gauss(0, 0.001)))
+        past.append(replace(other, key=edits.key(proposal.files), proposer=proposal.proposer))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "settled"),
+    [
+        ({"N_EMBD": 380}, {"N_EMBD": 336}),
+        ({"N_EMBD": 530}, {"N_EMBD": 528}),
+        ({"N_EMBD": 390}, {"N_EMBD": 432}),
+        ({"N_HEAD": 7}, {"N_HEAD": 8}),
+        ({"N_HEAD": 5}, {"N_HEAD": 4}),
+        ({"N_HEAD": 7, "N_EMBD": 400}, {"N_HEAD": 7, "N_EMBD": 392}),
+        ({"HEAD_SIZE": 96}, {"HEAD_SIZE": 128}),
+        ({"HEAD_SIZE": 1024}, None),
+        ({"TOKENS_PER_STEP": 40_000}, {"TOKENS_PER_STEP": 32_768}),
+        ({"TOKENS_PER_STEP": 2048}, {"TOKENS_PER_STEP": 16_384}),
+        ({"MICRO_BATCH": 64}, {"MICRO_BATCH": 32}),
+        ({"BATCH_SIZE": 60}, {"BATCH_SIZE": 56}),
+        ({"LEARNING_RATE": 1e-3}, {"LEARNING_RATE": 1e-3}),
+    ],
+)
+def test_what_divided_before_divides_afterwards_at_the_nearest_value_that_does(
+    wanted: Values, settled: Values | None
+) -> None:
+    values = parsed(ELSEWHERE)
+    del values["HEAD_SIZE" if "N_EMBD" in wanted or "N_HEAD" in wanted else "N_EMBD"]
+    assert rules.settle(values, wanted, 2048) == settled
+
+
+def test_what_did_not_divide_before_need_not_afterwards() -> None:
+    values = parsed("N_EMBD = 384\nN_HEAD = 7\nBATCH_TOKENS = 1000\nMICRO_BATCH = 3\n")
+    assert rules.settle(values, {"N_HEAD": 5}, None) == {"N_HEAD": 5}
+    assert rules.settle(values, {"MICRO_BATCH": 7}, None) == {"MICRO_BATCH": 7}
+
+
+def test_a_batch_that_is_counted_in_rows_is_whole_device_batches() -> None:
+    values = parsed("GLOBAL_BATCH_SIZE = 512\nMICRO_BATCH_SIZE = 8\n")
+    assert rules.settle(values, {"GLOBAL_BATCH_SIZE": 300}, 2048) == {"GLOBAL_BATCH_SIZE": 296}
+    assert rules.settle(values, {"MICRO_BATCH_SIZE": 12}, 2048) == {"MICRO_BATCH_SIZE": 16}
+
+
+def test_heads_are_whole_groups_of_key_heads() -> None:
+    values = parsed("D_MODEL = 512\nNUM_HEADS = 8\nNUM_KV_HEADS = 2\n")
+    assert rules.settle(values, {"NUM_KV_HEADS": 3}, None) == {"NUM_KV_HEADS": 4}
+    assert rules.settle(values, {"NUM_HEADS": 9}, None) == {"NUM_HEADS": 16}
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("N_EMBD", "width"),
+        ("D_MODEL", "width"),
+        ("HIDDEN_SIZE", "width"),
+        ("NUM_HEADS", "heads"),
+        ("N_KV_HEAD", "key heads"),
+        ("HEAD_DIM", "head size"),
+        ("GLOBAL_BATCH_SIZE", "step"),
+        ("MICRO_BATCH_SIZE", "rows"),
+        ("ASPECT_RATIO", None),
+        ("DEPTH", None),
+        ("HEADROOM", None),
+    ],
+)
+def test_names_say_what_divides_what(name: str, role: str | None) -> None:
+    assert couplings.role(name) == role
+
+
+@pytest.mark.parametrize(
+    ("source", "kinds"),
+    [
+        ('OPTIM = (("adamw", 3e-4, (0.9, 0.95)), ("muon", 0.02, 0.95))\n', ["scale", "beta", "beta", "scale", "beta"]),
+        ("EMA_DECAY = 0.999\n", ["beta"]),
+        ("ADAM_B1 = 0.9\nADAM_B2 = 0.99\n", ["beta", "beta"]),
+        ("MOMENTUM = 0.0\n", ["beta"]),
+        ("ATTN_DROP_RATE = 0.1\n", ["ratio"]),
+        ("LABEL_SMOOTHING = 0.0\n", ["ratio"]),
+        ("GROUP_LR = (0.6, 0.004)\n", ["rate", "rate"]),
+        ("SOFTCAP = 0.9\n", ["scale"]),
+        ("N_EMBD = 384\n", ["width"]),
+    ],
+)
+def test_averages_and_shares_are_known_by_name_or_by_their_place_in_a_tuple(source: str, kinds: list[str]) -> None:
+    assert [dial.kind for dial in dials.dials(parsed(source))] == kinds
+
+
+@pytest.mark.parametrize(
+    ("source", "new"),
+    [
+        ("BETAS = (0.9, 0.95)\n", (0.9, 1.0)),
+        ("OPTIM = ('muon', (0.02, 0.95))\n", ("muon", (0.02, 1.3))),
+        ("MOMENTUM = 0.9\n", -0.1),
+        ("DROPOUT = 0.9\n", 1.0),
+        ("WARMUP_SHARE = 0.9\n", 1.1),
+    ],
+)
+def test_a_beta_a_dropout_and_a_share_stay_within_their_limits(source: str, new: edits.Value) -> None:
+    values = parsed(source)
+    (name,) = values
+    assert rules.settle(values, {name: new}, None) is None
+    assert rules.settle(parsed("WARMUP_SHARE = 0.9\n"), {"WARMUP_SHARE": 1.0}, None) == {"WARMUP_SHARE": 1.0}
