@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 
 import pytest
 
 from research_loop import edits
-from research_loop.proposers.search import SearchProposer, couplings, dials, rules
+from research_loop.proposers.search import SearchProposer, couplings, dials, moves, ranking, rules
+from research_loop.proposers.search.field_moves import FIELD_MOVES
+from research_loop.proposers.search.lessons import learn
+from research_loop.proposers.search.moves import Idea
 from research_loop.records import History
-from searching import Values, checkout_of, experiment, values_of
+from searching import TRAIN, Values, checkout_of, experiment, history_of, values_of
 
 ELSEWHERE = """
 N_LAYER = 6
@@ -160,3 +164,60 @@ def test_a_beta_a_dropout_and_a_share_stay_within_their_limits(source: str, new:
     (name,) = values
     assert rules.settle(values, {name: new}, None) is None
     assert rules.settle(parsed("WARMUP_SHARE = 0.9\n"), {"WARMUP_SHARE": 1.0}, None) == {"WARMUP_SHARE": 1.0}
+
+
+# Ranked moves
+
+
+def ranked(source: str, most: int = 1) -> list[Idea]:
+    return list(ranking.ranked(parsed(source), learn(history_of(), 0), 2048, most=most))
+
+
+def test_a_script_with_the_fields_names_gets_first_moves_for_its_batch_shape_rates_and_schedule() -> None:
+    source = ELSEWHERE[: ELSEWHERE.index("OPTIM")]
+    turned = list(dict.fromkeys(next(iter(idea.changes)) for idea in ranked(source)))
+    assert turned[:6] == [
+        "BATCH_SIZE",
+        "GRADIENT_ACCUMULATION_STEPS",
+        "N_EMBD",
+        "N_LAYER",
+        "LEARNING_RATE",
+        "WARMUP_ITERS",
+    ]
+    later = {"LR_DECAY_ITERS", "MIN_LR", "BETA1", "BETA2", "DROPOUT", "GRAD_CLIP", "WEIGHT_DECAY"}
+    assert later < set(turned)
+
+
+@pytest.mark.parametrize(
+    ("source", "change"),
+    [
+        ("LR = 1e-3\n", {"LR": 0.0014}),
+        ("MAX_LR = 1e-3\n", {"MAX_LR": 0.0014}),
+        ("NUM_LAYERS = 6\n", {"NUM_LAYERS": 7}),
+        ("D_MODEL = 512\n", {"D_MODEL": 640}),
+        ("N_EMBD = 384\nN_HEAD = 6\n", {"N_EMBD": 480}),
+        ("WARMUP_STEPS = 100\n", {"WARMUP_STEPS": 50}),
+        ("GRAD_ACCUM = 8\n", {"GRAD_ACCUM": 4}),
+        ("TOKENS_PER_STEP = 65_536\nMICRO_BATCH = 8\n", {"TOKENS_PER_STEP": 32_768}),
+        ("BETAS = (0.9, 0.95)\n", {"BETAS": (0.9, 0.975)}),
+        ("DROPOUT = 0.2\n", {"DROPOUT": 0.1}),
+        ("MLP_MULT = 4\n", {"MLP_MULT": 5}),
+    ],
+)
+def test_the_first_move_is_found_under_each_common_name(source: str, change: Values) -> None:
+    assert ranked(source)[0].changes == change
+
+
+def test_a_file_with_upstreams_names_gets_upstreams_moves_alone() -> None:
+    values = parsed(TRAIN + "BATCH_SIZE = 32\n")
+    ours = list(ranking.ranked(values, learn(history_of(), 0), 2048, table=moves.MOVES))
+    assert list(ranking.ranked(values, learn(history_of(), 0), 2048)) == ours
+
+
+@pytest.mark.parametrize("move", FIELD_MOVES, ids=lambda move: move.name)
+def test_a_move_of_the_field_survives_constants_of_another_type(move: moves.Move) -> None:
+    names = [*edits.constants(ELSEWHERE), "MLP_RATIO", "LABEL_SMOOTHING"]
+    assert any(re.fullmatch(move.needs[0], name) for name in names)
+    for value in ("auto", True, 0, -1.0, (), ("a",), 1):
+        applied = move.apply(dict.fromkeys(names, value))
+        assert applied is None or set(applied) <= set(names)

@@ -62,7 +62,7 @@ class Move:
         return None if new is None else dict(zip(found, new, strict=True))
 
 
-def _times(factor: float) -> Callable[..., New | None]:
+def times(factor: float) -> Callable[..., New | None]:
     def change(value: Value) -> New | None:
         if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
             return None
@@ -82,7 +82,15 @@ def _plus(step: float) -> Callable[..., New | None]:
     return change
 
 
-def _nearer_one(factor: float) -> Callable[..., New | None]:
+def plus_whole(step: int) -> Callable[..., New | None]:
+    def change(value: Value) -> New | None:
+        number = rules.whole(value)
+        return (number + step,) if number and number + step > 0 else None
+
+    return change
+
+
+def nearer_one(factor: float) -> Callable[..., New | None]:
     """For averages: 1 - beta times the factor."""
 
     def change(value: Value) -> New | None:
@@ -98,18 +106,18 @@ def _beta(index: int, factor: float) -> Callable[..., New | None]:
     def change(betas: Value) -> New | None:
         if not isinstance(betas, tuple) or len(betas) <= index:
             return None
-        new = _nearer_one(factor)(betas[index])
+        new = nearer_one(factor)(betas[index])
         return None if new is None else ((*betas[:index], new[0], *betas[index + 1 :]),)
 
     return change
 
 
-def _halved(value: Value) -> New | None:
+def halved(value: Value) -> New | None:
     number = rules.whole(value)
     return (number // 2,) if number and number > 1 and number % 2 == 0 else None
 
 
-def _doubled(value: Value) -> New | None:
+def doubled(value: Value) -> New | None:
     number = rules.whole(value)
     return (number * 2,) if number and number > 0 else None
 
@@ -157,7 +165,7 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(
         "smaller batch",
         ("TOTAL_BATCH_SIZE",),
-        _halved,
+        halved,
         "More updates fit into the same seconds; in a short run steps are worth more than smooth gradients.",
         "Noisier gradients; the fixed cost of an optimizer step is paid more often, so fewer tokens are seen.",
     ),
@@ -199,28 +207,28 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(
         "embedding rate up",
         ("EMBEDDING_LR",),
-        _times(1.4),
+        times(1.4),
         "Rows of the embedding are touched rarely, so a short run can leave them undertrained; they bear large steps.",
         "Rare tokens may be thrown about by single batches.",
     ),
     Move(
         "matrix rate up",
         ("MATRIX_LR",),
-        _times(1.3),
+        times(1.3),
         "A short run rarely reaches the noise floor, so the matrices can take larger steps before the decay.",
         "Instability, a NaN in the worst case.",
     ),
     Move(
         "unembedding rate up",
         ("UNEMBEDDING_LR",),
-        _times(1.5),
+        times(1.5),
         "The output layer starts from almost nothing and must calibrate every token within the budget.",
         "The logits may grow too fast early on.",
     ),
     Move(
         "n-gram rate up",
         (r"(NGRAM|BIGRAM|TRIGRAM|HASH|TABLE)_LR",),
-        _times(1.5),
+        times(1.5),
         "A row of such a table is touched a few times in a short run, so that each of its steps has to count.",
         "What a single batch says of a rare pair is believed too much.",
     ),
@@ -248,14 +256,14 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(
         "less decay",
         ("WEIGHT_DECAY",),
-        _times(0.5),
+        times(0.5),
         "With less than an epoch of data there is little to regularise; decay then mostly slows learning.",
         "Weights may grow until the effective learning rate falls.",
     ),
     Move(
         "more decay",
         ("WEIGHT_DECAY",),
-        _times(1.5),
+        times(1.5),
         "Decay keeps the weights small and so the effective learning rate high until the end.",
         "Too much of it erases what was learned.",
     ),
@@ -276,28 +284,28 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(
         "scalar rate down",
         ("SCALAR_LR",),
-        _times(0.5),
+        times(0.5),
         "The per-layer scalars steer whole layers; calmer ones make the rest easier to train.",
         "They may not reach useful values in time.",
     ),
     Move(
         "matrix rate down",
         ("MATRIX_LR",),
-        _times(0.75),
+        times(0.75),
         "If larger steps of the matrices do not pay, the present ones may already be too noisy.",
         "Slower learning in the first minutes.",
     ),
     Move(
         "embedding rate down",
         ("EMBEDDING_LR",),
-        _times(0.7),
+        times(0.7),
         "If larger steps of the embedding do not pay, the present ones may already be too noisy.",
         "Rare tokens learn more slowly.",
     ),
     Move(
         "larger batch",
         ("TOTAL_BATCH_SIZE",),
-        _doubled,
+        doubled,
         "If fewer, larger steps see more tokens (the optimizer's share of the time falls), they may win.",
         "Fewer updates.",
     ),
@@ -318,49 +326,49 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(
         "longer matrix momentum",
         (r"(MUON_|MATRIX_)?MOMENTUM",),
-        _nearer_one(0.7),
+        nearer_one(0.7),
         "With small batches the orthogonalised step profits from a longer average of gradients.",
         "Stale directions when the learning rate falls.",
     ),
     Move(
         "shorter variance memory",
         (r"MUON_BETA_?2|NORMUON_BETA_?2?",),
-        _nearer_one(2.0),
+        nearer_one(2.0),
         "A shorter average of the row variances follows their change during a short run.",
         "Noisier step sizes.",
     ),
     Move(
         "larger rotary base",
         (r"ROPE_(BASE|THETA)|ROTARY_BASE",),
-        _times(5.0),
+        times(5.0),
         "Slower rotations keep far positions apart less strictly, which helps content-based attention.",
         "Near positions may blur.",
     ),
     Move(
         "weaker input shortcut",
         (r"X0_(INIT|LAMBDA|LAMBDA_INIT|SCALE)",),
-        _times(0.5),
+        times(0.5),
         "Starting with less of the raw embedding in each layer lets the layers do the work sooner.",
         "Slower start.",
     ),
     Move(
         "smaller initial weights",
         (r"INIT_(SCALE|STD|GAIN)|WEIGHT_INIT(_SCALE)?",),
-        _times(0.8),
+        times(0.8),
         "Smaller initial matrices make the first updates relatively larger.",
         "Signals may be too weak in deep models.",
     ),
     Move(
         "larger n-gram table",
         (r"(NGRAM|BIGRAM|TRIGRAM|HASH)_(TABLE|SIZE|ROWS|BUCKETS|TABLE_SIZE|TABLE_ROWS)",),
-        _doubled,
+        doubled,
         "Fewer collisions: each row of the table stands for fewer n-grams.",
         "More VRAM; each row is trained on fewer tokens.",
     ),
     Move(
         "tighter soft cap",
         (r"(LOGIT_)?SOFT_?CAP",),
-        _times(0.8),
+        times(0.8),
         "A tighter cap on the logits stops over-confident outputs early in training.",
         "Rare but certain predictions cannot be expressed.",
     ),

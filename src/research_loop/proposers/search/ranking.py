@@ -10,8 +10,9 @@ from typing import Final
 from research_loop.edits import Value
 from research_loop.proposers.search import changes, rules
 from research_loop.proposers.search.dials import dials
+from research_loop.proposers.search.field_moves import table as table_for
 from research_loop.proposers.search.lessons import Lessons, Turn, turns_of
-from research_loop.proposers.search.moves import MOVES, Idea, Move
+from research_loop.proposers.search.moves import Idea, Move
 from research_loop.records import Experiment
 
 STEPS: Final = 2
@@ -33,16 +34,17 @@ def ranked(
     lessons: Lessons,
     sequence_length: int | None,
     starved: bool = False,
-    table: tuple[Move, ...] = MOVES,
+    table: tuple[Move, ...] | None = None,
     most: int = STEPS,
 ) -> Iterator[Idea]:
-    """Ideas of the table that are due, best first.
+    """Ideas of the table that are due, best first; without one, of that for these constants.
 
     `sequence_length` is in tokens, None where it is not known; `starved`: smaller models before larger ones; `most`:
     steps at once.
     """
     known = {dial.key: dial for dial in dials(values)}
-    moves = _in_order(table) if starved else table
+    every = table_for(values) if table is None else table
+    moves = _in_order(every) if starved else every
     for move, steps in itertools.product(moves, (most, 1)):
         settled = _settled(move, values, steps, sequence_length)
         turned = {name: (values[name], new) for name, new in settled.items()}
