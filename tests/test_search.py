@@ -47,7 +47,9 @@ def test_small_moves_change_one_or_two_constants_and_say_what_the_history_says()
     assert proposal is not None
     new = values_of(proposal)["MATRIX_LR"]
     assert isinstance(new, float) and new < 0.04
-    assert proposal.why == "MATRIX_LR up did not help (+0.2500 in experiment 1); down is untried."
+    lost = "MATRIX_LR up did not help (+0.2500 in experiment 1)"
+    assert proposal.why == f"{lost}; down: smaller steps are less noisy, and may settle lower."
+    assert proposal.risk == "Slower learning."
 
 
 def test_the_step_narrows_when_both_directions_fail_and_widens_on_a_keep() -> None:

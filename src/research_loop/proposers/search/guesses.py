@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from research_loop import noise
 from research_loop.edits import Value
 from research_loop.levels import levels
-from research_loop.proposers.search import changes, model, rules, space
+from research_loop.proposers.search import changes, model, rules, space, words
 from research_loop.proposers.search.model import LEAST_FOR_PARZEN, LEAST_FOR_PROCESS, LEAST_FOR_QUADRATIC, Hunch
 from research_loop.proposers.search.moves import Idea
 from research_loop.proposers.search.space import Axis, Point
@@ -32,7 +32,6 @@ PLATEAU = 25
 WIDER = 1.5
 MOST_MIXED = 8
 _LARGE = ("DEVICE_BATCH_SIZE", "DEPTH", "ASPECT_RATIO")
-_RISK = "Several constants at once: which of them it was, an ablation tells."
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,7 @@ def _ideas(family: Family, hunches: Iterator[Hunch]) -> Iterator[Idea]:
         wanted = space.moved(family.axes, hunch.places, family.values)
         settled = rules.settle(family.values, wanted, family.tokens) if wanted else None
         if settled:
-            yield Idea(settled, _why(family, hunch), _RISK)
+            yield Idea(settled, _why(family, hunch), words.risk_of(family.values, settled))
 
 
 def _why(family: Family, hunch: Hunch) -> str:
@@ -152,7 +151,8 @@ def mixed(family: Family, rng: random.Random) -> Iterator[Idea]:
         settled = rules.settle(family.values, wanted, family.tokens)
         if settled:
             numbers = " and ".join(str(e.n) for e in sorted(chosen, key=lambda e: e.n))
-            yield Idea(settled, f"Experiments {numbers} were each a little better; together they may show.", _RISK)
+            why = f"Experiments {numbers} were each a little better; together they may show."
+            yield Idea(settled, why, words.risk_of(family.values, settled))
 
 
 def ablations(family: Family) -> Iterator[Idea]:

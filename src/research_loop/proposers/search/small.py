@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from research_loop.edits import Value
-from research_loop.proposers.search import rules
+from research_loop.proposers.search import rules, words
 from research_loop.proposers.search.dials import Dial, Kind, dials, neighbours, put
 from research_loop.proposers.search.lessons import Lessons, Turn
 from research_loop.proposers.search.moves import Idea
@@ -37,20 +37,6 @@ _PARTNERS: Final = 4
 _MOST_AT_ONCE: Final = 4
 _FAR_TRIES: Final = 2000
 _MOST_MIXES: Final = 100
-_RISKS: Final[Mapping[tuple[Kind, int], str]] = {
-    ("rate", 1): "Instability, a NaN in the worst case.",
-    ("rate", -1): "Slower learning.",
-    ("width", 1): "Slower steps and more VRAM.",
-    ("count", 1): "Slower steps, perhaps more VRAM.",
-    ("size", 1): "Perhaps more VRAM or fewer steps.",
-    ("beta", 1): "Slower to adapt.",
-    ("beta", -1): "Noisier steps.",
-    ("switch", 1): "May change more than one thing.",
-    ("switch", -1): "May change more than one thing.",
-    ("pattern", 1): "Slower attention.",
-    ("pattern", -1): "Less long-range context.",
-}
-_SMALL_RISK: Final = "Small: a local step."
 _WORDS: Final = {1: "up", -1: "down"}
 
 
@@ -122,7 +108,7 @@ def _ideas(
 ) -> Iterator[Idea]:
     options = [_options(values, dial, direction, lessons, rng) for dial, direction in group]
     why = " ".join(_why(dial, direction, lessons) for dial, direction in group)
-    risk = " ".join(dict.fromkeys(_RISKS.get((dial.kind, direction), _SMALL_RISK) for dial, direction in group))
+    risk = words.risk(group)
     for new in itertools.islice(itertools.product(*options), _MOST_MIXES):
         changes = {dial.name: put(values, dial, value) for (dial, _), value in zip(group, new, strict=True)}
         settled = rules.settle(values, changes, sequence_length)
@@ -151,9 +137,9 @@ def _why(dial: Dial, direction: int, lessons: Lessons) -> str:
     if lost is None and (left := lessons.kept.get((key, -direction))) is not None:
         return f"{key} {other} was kept ({lessons.difference(left)}): is that still so, from another champion?"
     if lost is None and lost_other is not None:
-        return f"{key} {other} did not help ({lessons.difference(lost_other)}); {here} is untried."
+        return f"{key} {other} did not help ({lessons.difference(lost_other)}); {here}: {words.reason(dial, direction)}"
     if lost is None:
-        return f"{key} {here} is untried."
+        return f"{key} {here}: {words.reason(dial, direction)}"
     smaller = dial.kind not in _FIXED_STEPS and lessons.scale.get(key, 1.0) < 1
     again = "a smaller step." if smaller else "once more, from another champion."
     if lost_other is not None:
