@@ -189,6 +189,29 @@ def test_a_window_must_be_some_layers_and_shorter_than_the_row(pattern: str, win
     assert (rules.settle(values, {"SHORT_WINDOW": window}, 2048) is not None) is allowed
 
 
+@pytest.mark.parametrize(
+    ("depth", "old", "new", "same"),
+    [
+        (4, "SSSL", "S", True),
+        (3, "SL", "SLL", True),
+        (8, "SSSSSL", "SSSSSLS", True),
+        (5, "SSSL", "S", False),
+        (4, "SSSL", "SL", False),
+        (1, "S", "L", True),
+    ],
+)
+def test_a_pattern_that_gives_every_layer_what_it_had_is_no_change(depth: int, old: str, new: str, same: bool) -> None:
+    source = f"DEPTH = {depth}\nWINDOW_PATTERN = {old!r}\n"
+    values = {name: constant.value for name, constant in edits.constants(source).items()}
+    assert (rules.settle(values, {"WINDOW_PATTERN": new}, 2048) is None) is same
+    deeper: Values = {"WINDOW_PATTERN": new, "DEPTH": depth + 1}
+    assert rules.settle(values, deeper, 2048) == deeper, "another model"
+
+
+def test_a_pattern_of_no_depth_that_is_known_may_change() -> None:
+    assert rules.settle({"WINDOW_PATTERN": "SSSL"}, {"WINDOW_PATTERN": "S"}, 2048) == {"WINDOW_PATTERN": "S"}
+
+
 @pytest.mark.parametrize("other", [{"SHORT_WINDOW": 512}, {"ADAM_BETAS": (0.9, 0.95)}])
 def test_one_constant_that_holds_does_not_excuse_another(other: Values) -> None:
     values: Values = {"SHORT_WINDOW": 256, "ADAM_BETAS": (0.8, 0.95), "WARMUP_RATIO": 0.0, "WARMDOWN_RATIO": 0.5}

@@ -12,6 +12,7 @@ from research_loop.proposers.search import couplings, dials
 FOLLOWERS: Final[Mapping[str, str]] = {"DEVICE_BATCH_SIZE": "TOTAL_BATCH_SIZE", "ASPECT_RATIO": "HEAD_DIM"}
 """A constant that is adapted along with its leader: when both change, the idea was the leader's."""
 _SHAPE: Final = ("DEPTH", "ASPECT_RATIO", "HEAD_DIM")
+_MOST_LAYERS: Final = 1000
 
 
 def settle(
@@ -29,7 +30,7 @@ def settle(
         return None
     if not all(dials.limits_hold(name, values[name], new) for name, new in settled.items()):
         return None
-    return settled if _within_limits({**values, **settled}, settled, sequence_length) else None
+    return settled if _within_limits(values, settled, sequence_length) else None
 
 
 def width(depth: int, aspect: int, head: int) -> int:
@@ -88,13 +89,16 @@ def _fit_batch(values: Mapping[str, Value], settled: dict[str, Value], sequence_
     return True
 
 
-def _within_limits(values: Mapping[str, Value], settled: Mapping[str, Value], sequence_length: int | None) -> bool:
+def _within_limits(before: Mapping[str, Value], settled: Mapping[str, Value], sequence_length: int | None) -> bool:
     """Only for what was changed: a champion that breaks a rule may still be improved elsewhere."""
+    values = {**before, **settled}
     depth, pattern = values.get("DEPTH"), values.get("WINDOW_PATTERN")
     if "DEPTH" in settled and isinstance(depth, int | float) and depth < 1:
         return False
     if "WINDOW_PATTERN" in settled and isinstance(pattern, str) and isinstance(depth, int) and len(pattern) > depth:
         return False  # letters beyond the last layer do nothing
+    if _same_layers(before, values):
+        return False
     if (window := whole(settled.get("SHORT_WINDOW"))) is not None:
         unused = isinstance(pattern, str) and "S" not in pattern
         if unused or not 0 < window < (sequence_length or math.inf):
@@ -102,3 +106,17 @@ def _within_limits(values: Mapping[str, Value], settled: Mapping[str, Value], se
     shares = [values.get(name) for name in ("WARMUP_RATIO", "WARMDOWN_RATIO")]
     too_long = sum(min(share, 2) for share in shares if isinstance(share, int | float)) > 1 + 1e-9
     return not (too_long and settled.keys() & {"WARMUP_RATIO", "WARMDOWN_RATIO"})
+
+
+def _same_layers(before: Mapping[str, Value], after: Mapping[str, Value]) -> bool:
+    """Whether another pattern of windows gives every layer what it had."""
+    old, new = _layers(before), _layers(after)
+    return before.get("WINDOW_PATTERN") != after.get("WINDOW_PATTERN") and old is not None and old == new
+
+
+def _layers(values: Mapping[str, Value]) -> str | None:
+    """A letter a layer: the pattern repeated, and L in the last one, as in upstream's; None where they do not say."""
+    pattern, depth = values.get("WINDOW_PATTERN"), whole(values.get("DEPTH"))
+    if not isinstance(pattern, str) or not pattern or depth is None or not 1 <= depth <= _MOST_LAYERS:
+        return None
+    return (pattern * depth)[: depth - 1] + "L"
