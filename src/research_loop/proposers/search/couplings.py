@@ -70,6 +70,8 @@ def fit(values: Mapping[str, Value], settled: dict[str, Value], length: int | No
 
     `length` is of a row in tokens, None where it is not known.
     """
+    if not any(role(name) for name in settled):
+        return True  # it is asked thousands of times for one proposal
     links = [link for link in _links(values, length) if link.whole in settled or link.part in settled]
     for name in {link.whole: None for link in links if link.whole in settled}:
         _round(name, links, values, settled)

@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from research_loop.edits import Value
@@ -102,7 +103,7 @@ def kind_of(name: str, value: Value, inside: bool = False) -> Kind | None:
 
     `inside`: of a tuple or list, whose name says less.
     """
-    if _DENIED.fullmatch(name):
+    if _is_denied(name):
         return None
     if isinstance(value, bool):
         return "switch"
@@ -111,6 +112,11 @@ def kind_of(name: str, value: Value, inside: bool = False) -> Kind | None:
     if isinstance(value, int | float) and abs(value) < LARGEST:
         return _kind_of_number(name, value, inside)
     return None
+
+
+@lru_cache(maxsize=4096)
+def _is_denied(name: str) -> bool:
+    return _DENIED.fullmatch(name) is not None
 
 
 def limits_hold(name: str, old: Value, new: Value) -> bool:
