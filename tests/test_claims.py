@@ -13,7 +13,7 @@ from research_loop.errors import LabError
 from research_loop.lab import Lab
 from research_loop.ledger import Ledger
 from research_loop.loop import ensure_baseline
-from research_loop.records import Audit, Proposal, Result, Score
+from research_loop.records import Audit, Proposal, Result, Score, Verdict
 from research_loop.runners.local import LocalRunner
 from research_loop.session import Session
 from research_loop.testing.labs import make_quick_lab
@@ -137,3 +137,18 @@ def test_a_report_repeats_each_line_that_the_audit_printed(
     text, _ = research_loop("report", lab.root).communicate(timeout=60)
     assert "\n".join(f"  {line}" for line in said) in text
     assert "the audit of experiment 1, " in text and "trained on " in text and "audits in this lab" not in text
+
+
+def test_a_claim_of_what_was_taken_back_says_so(tmp_path: Path) -> None:
+    lab = lab_with_champion(tmp_path / "lab")
+    with Session(lab, LocalRunner()) as session:
+        keep_deeper(session)
+        assert run_audit(session, 2, print) is not None
+        session.ledger.revise(2, Verdict("discard", "rejected: look-ahead", "it looked ahead", 0.0))
+        deeper = session.open().files["train.py"].replace(b"DEPTH = 2", b"DEPTH = 4")
+        assert session.close(Proposal({"train.py": deeper}, "much deeper", parent=1)).kept
+        assert [sample.experiment.n for sample in run_audit(session, 2, print) or []] == [0, 3]
+    ledger = Ledger(lab.ledger_path, read_only=True)
+    text = report(ledger.history, noted(ledger)[:1], lab.config, "lab", audit_runs=4)
+    assert "the audit of experiment 2" in text and "THAT WAS TAKEN BACK SINCE: it looked ahead" in text
+    assert "TAKEN BACK" not in reported(lab)

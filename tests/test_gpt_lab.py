@@ -187,9 +187,11 @@ def test_the_loader_gives_shifted_rows_the_same_for_the_same_seed(prepare: Modul
 DRAWS = """
 import random
 import numpy as np, torch
+torch.manual_seed(42), random.seed(42), np.random.seed(42)
 import prepare
+print(torch.rand(1).item(), random.random(), np.random.rand())
 for _ in range(2):
-    torch.manual_seed(42), random.seed(42), np.random.seed(np.int64(42))
+    torch.manual_seed(seed=42), random.seed(42, version=2), np.random.seed(seed=np.int64(42))
     print(torch.rand(1).item(), random.random(), np.random.rand())
 prepare.SEED = 7
 print(next(prepare.row_numbers(1000, shuffled=True))[0])
@@ -208,9 +210,9 @@ def test_a_seed_that_a_file_fixes_gets_the_harnesss_added(gpt_lab: Lab) -> None:
             text=True,
             check=True,
         )
-        first, again, row = done.stdout.splitlines()
+        before, first, again, row = done.stdout.splitlines()
         assert first == again
-        return [*first.split(), row]
+        return [*first.split(), *before.split(), row]
 
     by_hand, one, other = drawn(), drawn(RESEARCH_LOOP_SEED="42"), drawn(RESEARCH_LOOP_SEED="43")
     torch.manual_seed(42)

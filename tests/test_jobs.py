@@ -119,7 +119,7 @@ def test_of_what_was_discarded_only_so_much_is_handed_on(compiling: Session, mon
         (4, "a" * 21, {"3"}),
     ):
         compile_to(held.own(experiment_of(compiling, n, "discard")), **{f"{n}__in__of": text})
-        held.decided(experiment_of(compiling, n, "discard"))
+        held.decided(experiment_of(compiling, n, "discard"), False)
         assert {path.name for path in place.iterdir()} == left
 
 
@@ -130,9 +130,9 @@ def test_what_was_tried_does_not_push_out_the_champions_kernels(
     monkeypatch.setattr(kernels, "MOST_MB", 2.5 * files.size_mb(champions))
     for n in (1, 2, 3):
         compile_to(held.own(experiment_of(compiling, n, "discard")), **{f"of-{n}": "a kernel"})
-        held.decided(experiment_of(compiling, n, "discard"))
+        held.decided(experiment_of(compiling, n, "discard"), False)
     compile_to(held.own(experiment_of(compiling, 4, "keep")), **{"of-4": "a kernel"})
-    held.decided(experiment_of(compiling, 4, "keep"))
+    held.decided(experiment_of(compiling, 4, "keep"), True)
     assert held.offered() and sorted(path.name for path in champions.iterdir()) == ["of-4", "of-8"]
     assert sorted(path.name for path in (compiling.lab.state / "caches.tried").iterdir()) == ["of-1", "of-2", "of-3"]
 
@@ -141,9 +141,9 @@ def test_what_was_tried_beside_a_keep_is_not_lost(compiling: Session) -> None:
     held = compiling.jobs.kernels
     beside = held.own(experiment_of(compiling, 1, "keep"))
     compile_to(held.own(experiment_of(compiling, 2, "discard")), **{"of-2": "a kernel"})
-    held.decided(experiment_of(compiling, 2, "discard"))
+    held.decided(experiment_of(compiling, 2, "discard"), False)
     compile_to(beside, **{"of-1": "a kernel"})
-    held.decided(experiment_of(compiling, 1, "keep"))
+    held.decided(experiment_of(compiling, 1, "keep"), True)
     later = held.own(experiment_of(compiling, 3, "discard"))
     assert later and sorted(path.name for path in later.iterdir()) == ["of-1", "of-2", "of-8"]
 
@@ -153,24 +153,24 @@ def test_kernels_that_need_each_other_are_handed_on_together_and_their_list_last
 ) -> None:
     held, place = compiling.jobs.kernels, compiling.lab.state / "caches.tried"
     compile_to(held.own(experiment_of(compiling, 1, "discard")), hash__in__cubin="a kernel")
-    held.decided(experiment_of(compiling, 1, "discard"))
+    held.decided(experiment_of(compiling, 1, "discard"), False)
     compile_to(held.own(experiment_of(compiling, 2, "discard")), hash__in____grp__k="its list", hash__in__ptx="text")
     monkeypatch.setattr(kernels, "MOST_TRIED_MB", 1.5 * files.size_mb(place) + 12 / 2**20)
-    held.decided(experiment_of(compiling, 2, "discard"))
+    held.decided(experiment_of(compiling, 2, "discard"), False)
     assert sorted(path.name for path in (place / "hash").iterdir()) == ["__grp__k", "cubin", "ptx"]
     moved: list[str] = []
     rename = Path.rename
     monkeypatch.setattr(Path, "rename", lambda self, to: (moved.append(self.name), rename(self, to))[1])
     own = held.own(experiment_of(compiling, 3, "discard"))
     compile_to(own, other__in____grp__a="its list", other__in__b="a kernel", other__in__c="a kernel")
-    held.decided(experiment_of(compiling, 3, "discard"))
+    held.decided(experiment_of(compiling, 3, "discard"), False)
     assert sorted(moved[1:3]) == ["b", "c"] and moved[3] == "__grp__a"
 
 
 def test_an_experiment_that_compiled_nothing_replaces_no_kernels(compiling: Session) -> None:
     shutil.rmtree(compiling.lab.state / "caches")
     assert compiling.jobs.kernels.own(experiment_of(compiling, 1, "keep"))
-    compiling.jobs.kernels.decided(experiment_of(compiling, 1, "keep"))
+    compiling.jobs.kernels.decided(experiment_of(compiling, 1, "keep"), True)
     assert not (compiling.lab.state / "caches").exists()
 
 
@@ -248,6 +248,16 @@ def test_a_champion_whose_kernels_went_with_its_harness_compiles_them_once(
         assert again.history.champion and again.history.champion.n == 1
         assert [found_again(again, 1) for _ in range(2)] == ["found of-8", "found of-8 of-9"]
         assert tried(again, 9, 1.3, "claude") == ("discard", ["found of-8 of-9"])
+
+
+def test_who_is_the_champion_no_more_hands_on_as_others_do(compiling: Session) -> None:
+    """On two GPUs one may be kept while the champion before it is run again."""
+    held, champions = compiling.jobs.kernels, compiling.lab.state / "caches"
+    compile_to(held.own(experiment_of(compiling, 1, "keep")), **{"of-1": "a kernel"})
+    compile_to(held.own(experiment_of(compiling, 2, "keep")), **{"of-2": "a kernel"})
+    held.decided(experiment_of(compiling, 2, "keep"), True)
+    held.decided(experiment_of(compiling, 1, "keep"), False)
+    assert sorted(path.name for path in champions.iterdir()) == ["of-2", "of-8"]
 
 
 def test_a_champion_whose_kernels_are_too_many_with_others_keeps_its_own(

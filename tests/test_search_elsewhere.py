@@ -221,3 +221,24 @@ def test_a_move_of_the_field_survives_constants_of_another_type(move: moves.Move
     for value in ("auto", True, 0, -1.0, (), ("a",), 1):
         applied = move.apply(dict.fromkeys(names, value))
         assert applied is None or set(applied) <= set(names)
+
+
+@pytest.mark.parametrize(
+    "turned", [{"DIM": 640}, {"DIM": 384}, {"N_HEADS": 16}, {"HEAD_DIM": 32}, {"DIM": 768, "HEAD_DIM": 96}]
+)
+def test_a_width_that_is_heads_times_their_size_stays_so(turned: Values) -> None:
+    values: Values = {"DIM": 512, "N_HEADS": 8, "HEAD_DIM": 64, "N_KV_HEADS": 2}
+    settled = rules.settle(values, turned, 1024)
+    assert settled is not None and all(settled[name] == value for name, value in turned.items())
+    after = {**values, **settled}
+    assert after["DIM"] == after["N_HEADS"] * after["HEAD_DIM"] and after["N_HEADS"] % after["N_KV_HEADS"] == 0  # type: ignore[operator]
+    apart = {**values, "HEAD_DIM": 32}
+    assert rules.settle(apart, {"DIM": 640}, 1024) == {"DIM": 640}
+
+
+def test_a_batch_that_is_counted_in_tokens_stays_whole_passes_of_rows() -> None:
+    values: Values = {"BATCH_SIZE": 2**17, "DEVICE_BATCH_SIZE": 32}
+    assert rules.settle(values, {"BATCH_SIZE": 2**16}, 2048) == {"BATCH_SIZE": 2**16}
+    halved = rules.settle({**values, "BATCH_SIZE": 2**16}, {"BATCH_SIZE": 2**15}, 2048)
+    assert halved is None or halved["DEVICE_BATCH_SIZE"] == 16
+    assert rules.settle({"BATCH_SIZE": 64, "DEVICE_BATCH_SIZE": 32}, {"BATCH_SIZE": 96}, 2048) == {"BATCH_SIZE": 96}

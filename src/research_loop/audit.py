@@ -144,11 +144,11 @@ def trained(session: Session, planned: Sequence[Experiment]) -> Iterator[tuple[A
 
 
 def _former(session: Session, others: set[int]) -> list[Experiment]:
-    """The champion of the last complete audit, where it is none of the others."""
+    """The champion of the last complete audit, where it is none of the others and was not taken back."""
     notes, rows = noted(session.ledger), session.ledger.audits()
     older = rows[: notes[0].runs_before] if notes else rows  # of a version that noted no conclusions
     known = [*(audit.n for audit in older), *(note.experiment for note in notes if note.said)]
-    left = [n for n in known if n not in others]
+    left = [n for n in known if n not in others and session.ledger.experiment(n).kept]
     return [session.ledger.experiment(left[-1])] if left else []
 
 

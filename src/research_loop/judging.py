@@ -20,8 +20,8 @@ from research_loop.verdict import Again, Rules
 CHAMPION_EVERY = 25
 """Runs of others, after which the champion is run again."""
 PAUSE_SECONDS = 3600.0
-"""Without any run, after which the champion's comes first: the first one on a cold machine is not a candidate's. On an
-H100 that was 20 of 184 steps and 0.044 worse."""
+"""Without any run, after which the champion's comes first: the first one on a cold machine is not a candidate's, where
+it has one GPU. On an H100 that was 20 of 184 steps and 0.044 worse."""
 LOOK = 10 * noise.KEEP
 """A chance at which a score gets a second look: the score itself moves sigma, which decides."""
 
@@ -153,9 +153,13 @@ def runs_since_champion(history: History, began: float = 0.0) -> float:
 
 
 def last_end(history: History) -> float:
-    """When the newest run ended, in Unix seconds: infinite while one goes on, and before there is one."""
+    """When the newest run ended, in Unix seconds: infinite while one goes on, and before there is one. Of one that went
+    down with its machine nobody knows more than its start."""
     runs = [run for e in history.experiments for run in e.runs]
-    return max((run.started_at + run.result.seconds if run.result else math.inf for run in runs), default=math.inf)
+    ends = (
+        run.started_at + (0.0 if run.result.outcome == "lost" else run.result.seconds) for run in runs if run.result
+    )
+    return max(ends, default=math.inf) if all(run.result for run in runs) else math.inf
 
 
 def _slowed(run: Run) -> bool:

@@ -55,14 +55,14 @@ class Kernels:
             remove_tree(part)
         return own if own.is_dir() else None
 
-    def decided(self, experiment: Experiment) -> None:
-        """Those of a kept experiment become the champion's, what others have beside it is handed on as tried.
+    def decided(self, experiment: Experiment, champion: bool) -> None:
+        """Those of the champion are kept as such, what others have beside it is handed on as tried.
 
         Where nothing is offered, for it was lost or has become too large, the next that comes is better than nothing.
         """
         own = self._own(experiment)
         with suppress(OSError):  # where something cannot be moved, the next runs compile anew
-            if own.is_dir() and size_mb(own) and (experiment.kept or self.offered() is None):
+            if own.is_dir() and size_mb(own) and (champion or self.offered() is None):
                 self._replace(own, experiment.n)
             elif own.is_dir():
                 self._hand_on(own)

@@ -265,7 +265,7 @@ class Session:
     def _follow_up(self, experiment: Experiment) -> list[Experiment]:
         """Verdicts, after a run of it; the newly decided."""
         if experiment.verdict is not None:
-            self.jobs.kernels.decided(experiment)
+            self.jobs.kernels.decided(experiment, experiment == self.history.champion)
             self.watchers.changed(experiment, self.history)
             self._reconsider()
         return self._settle()
@@ -315,7 +315,7 @@ class Session:
     def _decide(self, experiment: Experiment, verdict: Verdict) -> Experiment:
         """The decision is recorded first; branch, files and views follow it, now or at the next start."""
         decided = self._recorded(lambda: self.ledger.decide(experiment.n, verdict))
-        self.jobs.kernels.decided(decided)
+        self.jobs.kernels.decided(decided, decided.kept)
         self._with_room(self.branch.follow if decided.kept else lambda: self.branch.put_back(decided))
         self.watchers.decided(decided, self.history)
         return decided
@@ -332,6 +332,8 @@ class Session:
         self.branch.warn_of_uncommitted_work()
         for experiment in self.history.open:
             self._take_up(experiment)
+        if self._queue:  # else the next proposal brings it
+            self._queue.extendleft(due.n for due in self._judge.due() if not self._awaited(due))
         self._reconsider()
         self._settle()
 

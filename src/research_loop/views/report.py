@@ -33,7 +33,7 @@ def report(history: History, audits: Sequence[Noted], config: LabConfig, place: 
     if champion is None or champion is history.baseline:
         return f"{place}: nothing was kept after the baseline yet: `research-loop run` goes on"
     lines = [f"{place}: {len(history.experiments)} experiments, {tally(history)}", noise_line(history, config)]
-    lines += ["", *_claim(champion, audits, audit_runs), "", *_table(parts(history, config.direction == "higher"))]
+    lines += ["", *_claim(history, audits, audit_runs), "", *_table(parts(history, config.direction == "higher"))]
     return "\n".join(lines)
 
 
@@ -69,9 +69,11 @@ def _leaves_out(one: Experiment, kept: Experiment, history: History) -> bool:
     return any(e is kept for e in history.line(one.parent))
 
 
-def _claim(champion: Experiment, audits: Sequence[Noted], runs: int) -> list[str]:
+def _claim(history: History, audits: Sequence[Noted], runs: int) -> list[str]:
     """In the audit's own words: runs alone do not say which of them it refused, or that it was given up."""
     complete = [audit for audit in audits if audit.said]
+    champion = history.champion
+    assert champion is not None
     if complete:
         lines = [f"audited, on seeds and text that nothing else used: {_named(complete[-1])} said:"]
         lines += [f"  {plain(line)}" for line in complete[-1].said.splitlines()]
@@ -81,6 +83,8 @@ def _claim(champion: Experiment, audits: Sequence[Noted], runs: int) -> list[str
     else:
         why = f"experiment {champion.n} has no complete audit"
         lines = [f"no claim: {why}: `research-loop audit` trains it and the baseline anew"]
+    taken = [e for e in history.experiments if complete and e.n == complete[-1].experiment and not e.kept and e.verdict]
+    lines += [f"THAT WAS TAKEN BACK SINCE: {plain(e.verdict.detail)}" for e in taken if e.verdict]
     return [*lines, *_since(champion, audits, complete), *_tries(audits)]
 
 

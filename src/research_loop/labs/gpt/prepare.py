@@ -7,6 +7,7 @@ the rows. `train.py` imports the rest. Names, shapes and meaning are those of ka
 
 import base64
 import bisect
+import functools
 import hashlib
 import itertools
 import json
@@ -45,11 +46,18 @@ def device_type():
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-if "RESEARCH_LOOP_SEED" in os.environ:  # mixed into what train.py seeds: luck that it fixes would be kept for its worth
+def with_harness_seed(by, *given, **named):
+    """Seeds `by` what train.py names and the harness's seed: luck that a file fixes would be kept for its worth."""
+    return by(random.Random(f"{SEED} {(*given, *named.values())}").getrandbits(32))
+
+
+if "RESEARCH_LOOP_SEED" in os.environ:
     torch_seeds = [(at, "manual_seed") for at in (torch, torch.random, torch.cuda)] + [(torch.cuda, "manual_seed_all")]
     for at, name in [*torch_seeds, (random, "seed"), (np.random, "seed")]:
-        call = getattr(at, name)
-        setattr(at, name, lambda *given, call=call: call(random.Random(f"{SEED} {given}").getrandbits(32)))
+        setattr(at, name, functools.partial(with_harness_seed, getattr(at, name)))
+    torch.manual_seed(torch.initial_seed())  # what was seeded before
+    random.seed(random.getrandbits(64))
+    np.random.seed(np.random.randint(2**31))
 
 
 # ------------------------------------------------------------------------------------------------------- tokenizer

@@ -77,7 +77,28 @@ def fit(values: Mapping[str, Value], settled: dict[str, Value], length: int | No
         _round(name, links, values, settled)
     for name in {link.part: None for link in links if link.part is not None and link.part in settled}:
         _search(name, links, values, settled)
-    return all(link.holds({**values, **settled}) for link in links)
+    if not _heads_follow(values, settled):
+        return False
+    touched = (link for link in _links(values, length) if link.whole in settled or link.part in settled)
+    return all(link.holds({**values, **settled}) for link in touched)
+
+
+def _heads_follow(values: Mapping[str, Value], settled: dict[str, Value]) -> bool:
+    """A width that is heads times their size stays so, which many scripts rely on: what was not turned follows. False
+    where nothing can."""
+    named = {role(name): name for name in values if _number(values, name)}
+    if not {"width", "heads", "head size"} <= named.keys():
+        return True
+    width, heads, size = named["width"], named["heads"], named["head size"]
+    after = {**values, **settled}
+    before, now = (_number(of, width) == _number(of, heads) * _number(of, size) for of in (values, after))
+    if now or not before:
+        return True
+    follower, other = (size, heads) if heads in settled and size not in settled else (heads, size)
+    if follower in settled or _number(after, width) % _number(after, other):
+        return False
+    settled[follower] = _number(after, width) // _number(after, other)
+    return True
 
 
 def _links(values: Mapping[str, Value], length: int | None) -> Iterator[_Link]:
@@ -98,7 +119,7 @@ def _links(values: Mapping[str, Value], length: int | None) -> Iterator[_Link]:
 def _factor(values: Mapping[str, Value], whole: str, part: str, known: Mapping[str, str], rows: int) -> int:
     if known[part] == "heads":
         return math.gcd(_number(values, whole) // _number(values, part), EIGHTS)
-    tokens = known[whole] == "step" and _Link(whole, part, rows).holds(values)
+    tokens = known[part] != "head size" and _Link(whole, part, rows).holds(values)  # a batch may be counted in either
     return rows if tokens else 1
 
 
