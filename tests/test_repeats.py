@@ -231,3 +231,24 @@ def test_after_an_hour_without_a_run_the_champion_goes_first(noisy: Lab, monkeyp
                 source = session.open().files["train.py"].replace(b"LEVEL = 1.0", f"LEVEL = {passed}".encode())
                 session.close(Proposal({"train.py": source}, "worse", parent=0))
     assert [said.split(" ")[0] for said in notes.said[3:] if "seed" in said] == ["1.0", "0.3", "2.0"]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_after_a_night_the_champion_goes_before_what_was_left_open(
+    noisy: Lab, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """Where the machine went down in a run, that is found hours later, and nobody knows when it ended."""
+    notes = Notes()
+    with session_of(noisy, notes) as session:
+        ensure_baseline(session)
+        source = session.open().files["train.py"].replace(b"LEVEL = 1.0", b"LEVEL = 1.1")
+        n = session.submit(Proposal({"train.py": source}, "worse", parent=0)).n
+        if lost:
+            session.ledger.start_run(Run(n, 0, BASE_SEED, time.time()))
+    night = time.time() + 8 * 3600
+    for module in ("judging", "session"):
+        monkeypatch.setattr(f"research_loop.{module}.now", lambda: night)
+    with session_of(noisy, notes) as session:
+        session.finish(n)
+    firsts = [said.split(" ")[0] for said in notes.said[3:] if "seed" in said]
+    assert firsts == ["0.3", f"{n}.{int(lost)}"]

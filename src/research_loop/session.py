@@ -332,10 +332,10 @@ class Session:
         self.branch.warn_of_uncommitted_work()
         for experiment in self.history.open:
             self._take_up(experiment)
-        if self._queue:  # else the next proposal brings it
-            self._queue.extendleft(due.n for due in self._judge.due() if not self._awaited(due))
         self._reconsider()
         self._settle()
+        if self._queue:  # else the next proposal brings it
+            self._queue.extendleft(due.n for due in self._judge.due() if not self._awaited(due))
 
     def _mark(self) -> str:
         """In the environment of every process of this lab; a copy of the lab in another folder has its own."""
