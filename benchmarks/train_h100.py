@@ -27,7 +27,7 @@ from pathlib import Path
 from scipy import stats
 
 from research_loop import edits
-from research_loop.proposers.search import rules
+from research_loop.proposers.search import couplings
 from research_loop.scoring import read_summary
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +88,7 @@ def true_flops(train: str, prepare: str) -> float:
     """A token's, forward and backward: six a weight of blocks and head, and attention to what a query does see."""
     values = {name: found.value for text in (train, prepare) for name, found in edits.constants(text).items()}
     depth, tokens, pattern = int(values["DEPTH"]), int(values["MAX_SEQ_LEN"]), str(values["WINDOW_PATTERN"])
-    width = rules.width(depth, int(values["ASPECT_RATIO"]), int(values["HEAD_DIM"]))
+    width = couplings.width(depth, int(values["ASPECT_RATIO"]), int(values["HEAD_DIM"]))
     letters = [pattern[i % len(pattern)] for i in range(depth - 1)] + ["L"]
     short = min(int(values.get("SHORT_WINDOW", tokens // 2)), tokens)
     windows = [tokens if letter == "L" else short for letter in letters]

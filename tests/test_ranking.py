@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from research_loop import edits
-from research_loop.proposers.search import SearchProposer, moves, ranking, rules
+from research_loop.proposers.search import SearchProposer, couplings, moves, ranking, rules
 from research_loop.proposers.search.lessons import learn
 from research_loop.records import History, Proposal, Result, Run, Score
 from searching import TRAIN, Values, better, checkout_of, experiment, history_of, proposals, values_of, worse
@@ -116,7 +116,7 @@ def test_a_step_ends_where_the_next_would_be_another_idea() -> None:
 
 
 def test_numbers_beyond_all_measure_are_no_error() -> None:
-    assert rules.width(10**400, 64, 128) == 64 * 10**400
+    assert couplings.width(10**400, 64, 128) == 64 * 10**400
     values: Values = {"WARMUP_RATIO": 10**400, "WARMDOWN_RATIO": 0.5}
     assert rules.settle(values, {"WARMDOWN_RATIO": 0.6}, None) is None
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from research_loop import edits
-from research_loop.proposers.search import SearchProposer, changes, dials, ranking, rules, small
+from research_loop.proposers.search import SearchProposer, changes, couplings, dials, ranking, small
 from research_loop.proposers.search.guesses import Family
 from research_loop.proposers.search.lessons import learn
 from research_loop.records import Checkout, Experiment, History, Proposal
@@ -214,7 +214,7 @@ def bowl(proposal: Proposal, _: int) -> float:
         assert isinstance(value, int | float)
         return value
 
-    shape = rules.shape(v)
+    shape = couplings.shape(v)
     betas = v["ADAM_BETAS"]
     assert shape is not None and isinstance(betas, tuple)
     logs = {
@@ -227,7 +227,7 @@ def bowl(proposal: Proposal, _: int) -> float:
         "WEIGHT_DECAY": 0.05,
     }
     far = sum(math.log(number(name) / best) ** 2 for name, best in logs.items())
-    far += math.log(rules.width(*shape) / 768) ** 2
+    far += math.log(couplings.width(*shape) / 768) ** 2
     far += math.log((1 - betas[0]) / 0.08) ** 2 + math.log((1 - betas[1]) / 0.02) ** 2
     far += 3 * sum((number(name) - best) ** 2 for name, best in (("WARMUP_RATIO", 0.1), ("WARMDOWN_RATIO", 0.8)))
     return 1 + 0.02 * (far + 5 * (number("FINAL_LR_FRAC") - 0.12) ** 2)

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from research_loop import edits
-from research_loop.proposers.search import changes, dials, rules
+from research_loop.proposers.search import changes, couplings, dials, rules
 
 Values = dict[str, edits.Value]
 SHAPE_AND_BATCH: Values = {
@@ -164,6 +164,7 @@ def test_patterns_change_by_a_letter_and_never_into_the_same_windows() -> None:
         ({"TOTAL_BATCH_SIZE": 2**17}, {"TOTAL_BATCH_SIZE": 2**17, "DEVICE_BATCH_SIZE": 64}),
         ({"TOTAL_BATCH_SIZE": 2**10}, None),
         ({"DEVICE_BATCH_SIZE": 512}, None),
+        ({"TOTAL_BATCH_SIZE": 2**20, "DEVICE_BATCH_SIZE": 1024}, None),
         ({"DEVICE_BATCH_SIZE": 256}, {"DEVICE_BATCH_SIZE": 256}),
         ({"ASPECT_RATIO": 60}, None),
         ({"ASPECT_RATIO": 80}, {"ASPECT_RATIO": 80}),
@@ -223,7 +224,7 @@ def test_other_heads_keep_the_width_with_another_aspect_ratio() -> None:
     values: Values = {"DEPTH": 9, "ASPECT_RATIO": 64, "HEAD_DIM": 128}
     settled = rules.settle(values, {"HEAD_DIM": 64}, None)
     assert settled == {"HEAD_DIM": 64, "ASPECT_RATIO": 71}
-    assert rules.width(9, 71, 64) == rules.width(9, 64, 128) == 640
+    assert couplings.width(9, 71, 64) == couplings.width(9, 64, 128) == 640
 
 
 def test_the_batch_is_not_checked_where_the_length_of_rows_is_unknown() -> None:

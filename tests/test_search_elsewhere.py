@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from research_loop import edits
-from research_loop.proposers.search import SearchProposer, couplings, dials, moves, ranking, rules
+from research_loop.proposers.search import SearchProposer, changes, couplings, dials, moves, ranking, rules
 from research_loop.proposers.search.field_moves import FIELD_MOVES
-from research_loop.proposers.search.lessons import learn
+from research_loop.proposers.search.lessons import learn, turns_of
 from research_loop.proposers.search.moves import Idea
 from research_loop.records import History
 from searching import TRAIN, Values, checkout_of, experiment, history_of, values_of
@@ -79,8 +80,10 @@ def test_proposals_for_a_foreign_script_hold_its_widths_batches_and_betas() -> N
         ({"HEAD_SIZE": 96}, {"HEAD_SIZE": 128}),
         ({"HEAD_SIZE": 1024}, None),
         ({"TOKENS_PER_STEP": 40_000}, {"TOKENS_PER_STEP": 32_768}),
-        ({"TOKENS_PER_STEP": 2048}, {"TOKENS_PER_STEP": 16_384}),
-        ({"MICRO_BATCH": 64}, {"MICRO_BATCH": 32}),
+        ({"TOKENS_PER_STEP": 8192}, {"TOKENS_PER_STEP": 8192, "MICRO_BATCH": 4}),
+        ({"TOKENS_PER_STEP": 1024}, None),
+        ({"MICRO_BATCH": 32}, {"MICRO_BATCH": 32}),
+        ({"MICRO_BATCH": 64}, None),
         ({"BATCH_SIZE": 60}, {"BATCH_SIZE": 56}),
         ({"LEARNING_RATE": 1e-3}, {"LEARNING_RATE": 1e-3}),
     ],
@@ -102,7 +105,13 @@ def test_what_did_not_divide_before_need_not_afterwards() -> None:
 def test_a_batch_that_is_counted_in_rows_is_whole_device_batches() -> None:
     values = parsed("GLOBAL_BATCH_SIZE = 512\nMICRO_BATCH_SIZE = 8\n")
     assert rules.settle(values, {"GLOBAL_BATCH_SIZE": 300}, 2048) == {"GLOBAL_BATCH_SIZE": 296}
-    assert rules.settle(values, {"MICRO_BATCH_SIZE": 12}, 2048) == {"MICRO_BATCH_SIZE": 16}
+    assert rules.settle(values, {"GLOBAL_BATCH_SIZE": 4}, 2048) == {"GLOBAL_BATCH_SIZE": 4, "MICRO_BATCH_SIZE": 4}
+    assert rules.settle(values, {"MICRO_BATCH_SIZE": 12}, 2048) is None
+
+
+def test_rows_that_follow_a_step_are_not_the_idea() -> None:
+    both: Mapping[str, changes.Change] = {"TOKENS_PER_STEP": (2**14, 2**13), "MICRO_BATCH": (8, 4)}
+    assert turns_of(both) == {("TOKENS_PER_STEP", -1)}
 
 
 def test_heads_are_whole_groups_of_key_heads() -> None:
@@ -240,5 +249,5 @@ def test_a_batch_that_is_counted_in_tokens_stays_whole_passes_of_rows() -> None:
     values: Values = {"BATCH_SIZE": 2**17, "DEVICE_BATCH_SIZE": 32}
     assert rules.settle(values, {"BATCH_SIZE": 2**16}, 2048) == {"BATCH_SIZE": 2**16}
     halved = rules.settle({**values, "BATCH_SIZE": 2**16}, {"BATCH_SIZE": 2**15}, 2048)
-    assert halved is None or halved["DEVICE_BATCH_SIZE"] == 16
+    assert halved == {"BATCH_SIZE": 2**15, "DEVICE_BATCH_SIZE": 16}
     assert rules.settle({"BATCH_SIZE": 64, "DEVICE_BATCH_SIZE": 32}, {"BATCH_SIZE": 96}, 2048) == {"BATCH_SIZE": 96}

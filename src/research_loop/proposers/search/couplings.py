@@ -2,7 +2,7 @@
 batch whole device batches of whole rows.
 
 What divides before a change has to divide after it. Where it does not, the constant that was turned goes on or back to
-the nearest value that does, on the same side of the old one.
+the nearest value that does, on the same side of the old one; a batch below one pass takes its rows along.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -30,30 +30,27 @@ ROLES: Final[Mapping[str, re.Pattern[str]]] = {
     "length": re.compile(r"(MAX_)?SEQ(UENCE)?_LEN(GTH)?|BLOCK_SIZE|CONTEXT_(LEN|LENGTH|SIZE)"),
 }
 """What a constant is, by its whole name."""
-DIVIDED: Final = (
-    ("width", "heads"),
-    ("width", "head size"),
-    ("heads", "key heads"),
-    ("step", "batch"),
-    ("step", "rows"),
-    ("batch", "rows"),
-)
-"""The second divides the first; a batch beside a step and rows divides nothing of the step."""
+BATCHES: Final = (("step", "batch"), ("step", "rows"), ("batch", "rows"))
+"""The second divides the first; the first pair only where no rows are known."""
+WIDTHS: Final = (("width", "heads"), ("width", "head size"), ("heads", "key heads"))
+"""The second divides the first."""
 EIGHTS: Final = 8
 """Matrix units take numbers by eights, and rotations a head's by twos: as many of these as there were stay."""
-_FARTHEST: Final = 512
+SHAPE: Final = ("DEPTH", "ASPECT_RATIO", "HEAD_DIM")
+"""What gives the width under upstream's names."""
+_FARTHEST: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """`whole` is a multiple of `factor` times `part`; of `factor` alone where that is None."""
+    """`whole` is a multiple of `factor` times the product of `parts`."""
 
     whole: str
-    part: str | None
-    factor: int
+    parts: tuple[str, ...]
+    factor: int = 1
 
     def unit(self, values: Mapping[str, Value]) -> int:
-        return self.factor * (_number(values, self.part) if self.part else 1)
+        return self.factor * math.prod(_number(values, part) for part in self.parts)
 
     def holds(self, values: Mapping[str, Value]) -> bool:
         number, unit = _number(values, self.whole), self.unit(values)
@@ -65,6 +62,28 @@ def role(name: str) -> str | None:
     return next((role for role, names in ROLES.items() if names.fullmatch(name)), None)
 
 
+def follows(name: str, leader: str) -> bool:
+    """Whether it is adapted along with its leader: when both change, the idea was the leader's."""
+    return (role(leader), role(name) or name) in (*BATCHES, ("head size", "ASPECT_RATIO"))
+
+
+def width(depth: int, aspect: int, head: int) -> int:
+    """Model width: depth x aspect ratio, rounded up to whole heads."""
+    return -(-depth * aspect // head) * head
+
+
+def aspect_for(wanted: int, depth: int, head: int) -> int | None:
+    """The largest aspect ratio that gives this width, or None when no whole number does."""
+    aspect = wanted // depth
+    return aspect if aspect >= 1 and width(depth, aspect, head) == wanted else None
+
+
+def shape(values: Mapping[str, Value]) -> tuple[int, int, int] | None:
+    """(depth, aspect ratio, head dimension) when all three are whole and positive."""
+    depth, aspect, head = (_number(values, name) for name in SHAPE)
+    return (depth, aspect, head) if depth and aspect and head else None
+
+
 def fit(values: Mapping[str, Value], settled: dict[str, Value], length: int | None) -> bool:
     """Whether what divides in `values` does so after the changes `settled`, which are put right where that is possible.
 
@@ -72,15 +91,27 @@ def fit(values: Mapping[str, Value], settled: dict[str, Value], length: int | No
     """
     if not any(role(name) for name in settled):
         return True  # it is asked thousands of times for one proposal
-    links = [link for link in _links(values, length) if link.whole in settled or link.part in settled]
-    for name in {link.whole: None for link in links if link.whole in settled}:
-        _round(name, links, values, settled)
-    for name in {link.part: None for link in links if link.part is not None and link.part in settled}:
-        _search(name, links, values, settled)
-    if not _heads_follow(values, settled):
+    links = _links(values, length)
+    widths = [link for link in links if role(link.whole) not in ("step", "batch")]
+    alone = [link for link in links if link not in widths and settled.keys().isdisjoint(link.parts)]
+    if not all(_rows_follow(link, values, settled) for link in alone if link.whole in settled):
         return False
-    touched = (link for link in _links(values, length) if link.whole in settled or link.part in settled)
-    return all(link.holds({**values, **settled}) for link in touched)
+    for name in list(settled):
+        _round(name, [link for link in (*widths, *alone) if name == link.whole], values, settled)
+    for name in list(settled):
+        _round(name, [link for link in widths if name in (link.whole, *link.parts)], values, settled)
+    return _heads_follow(values, settled) and all(link.holds({**values, **settled}) for link in links)
+
+
+def _rows_follow(link: _Link, values: Mapping[str, Value], settled: dict[str, Value]) -> bool:
+    """A batch below one pass takes the rows of one along, by halves; False where it is below one row."""
+    most = _number(settled, link.whole) // link.factor
+    for part in link.parts:
+        rows = _number({**values, **settled}, part)
+        while rows > most > 0:
+            rows //= 2
+            settled[part] = rows
+    return most > 0
 
 
 def _heads_follow(values: Mapping[str, Value], settled: dict[str, Value]) -> bool:
@@ -101,59 +132,34 @@ def _heads_follow(values: Mapping[str, Value], settled: dict[str, Value]) -> boo
     return True
 
 
-def _links(values: Mapping[str, Value], length: int | None) -> Iterator[_Link]:
+def _links(values: Mapping[str, Value], length: int | None) -> list[_Link]:
     """What divides now."""
-    known = {name: kind for name in values if (kind := role(name)) and _number(values, name)}
-    rows = length or next((_number(values, name) for name, kind in known.items() if kind == "length"), 1)
-    for whole, kind in known.items():
-        if kind == "width":
-            yield _Link(whole, None, math.gcd(_number(values, whole), EIGHTS))
-        if kind == "step" and _Link(whole, None, rows).holds(values):
-            yield _Link(whole, None, rows)
-    divided = [pair for pair in DIVIDED if pair != ("step", "batch") or "rows" not in known.values()]
-    for whole, part in itertools.permutations(known, 2):
-        if (known[whole], known[part]) in divided and _Link(whole, part, 1).holds(values):
-            yield _Link(whole, part, _factor(values, whole, part, known, rows))
+    named = {kind: [name for name in values if role(name) == kind and _number(values, name)] for kind in ROLES}
+    length = length or next((_number(values, name) for name in named["length"]), 1)
+    found = [_Link(name, (), length) for name in named["step"]]
+    found += [_Link(name, (), math.gcd(_number(values, name), EIGHTS)) for name in named["width"]]
+    for kind, part_kind in (*WIDTHS, *BATCHES) if not named["rows"] else (*WIDTHS, *BATCHES[1:]):
+        for whole, part in itertools.product(named[kind], named[part_kind]):
+            features = math.gcd(_number(values, whole) // _number(values, part), EIGHTS)
+            factor = features if part_kind == "heads" else length if (kind, part_kind) in BATCHES else 1
+            found += [_Link(whole, (part,)), _Link(whole, (part,), factor)]
+    return [link for link in found if link.holds(values)]
 
 
-def _factor(values: Mapping[str, Value], whole: str, part: str, known: Mapping[str, str], rows: int) -> int:
-    if known[part] == "heads":
-        return math.gcd(_number(values, whole) // _number(values, part), EIGHTS)
-    tokens = known[part] != "head size" and _Link(whole, part, rows).holds(values)  # a batch may be counted in either
-    return rows if tokens else 1
-
-
-def _number(values: Mapping[str, Value], name: str | None) -> int:
+def _number(values: Mapping[str, Value], name: str) -> int:
     """A whole number above zero; 0 for all else."""
-    value = values.get(name) if name else None
+    value = values.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _round(name: str, links: list[_Link], values: Mapping[str, Value], settled: dict[str, Value]) -> None:
-    """To the nearest multiple of all that divide it that is on its side of the old one."""
+    """To the nearest number that divides, and is divided by, what it should; on its side of the old one."""
     after = {**values, **settled}
-    unit = math.lcm(*(link.unit(after) for link in links if link.whole == name))
     wanted, old = _number(after, name), _number(values, name)
-    if not unit or not wanted or wanted % unit == 0:
+    unit = math.lcm(*(link.unit(after) for link in links if link.whole == name))
+    if not links or not wanted or not unit:
         return
-    near = sorted((wanted // unit * unit, -(-wanted // unit) * unit), key=lambda multiple: abs(multiple - wanted))
-    for multiple in near:
-        if multiple > 0 and _same_side(multiple, wanted, old):
-            settled[name] = multiple
-            return
-
-
-def _search(name: str, links: list[_Link], values: Mapping[str, Value], settled: dict[str, Value]) -> None:
-    """To the nearest number by which all is divided."""
-    wanted, old = _number(settled, name), _number(values, name)
-    ours = [link for link in links if name in (link.whole, link.part)]
-    for distance in range(_FARTHEST if wanted else 0):
-        for number in (wanted - distance, wanted + distance):
-            after = {**values, **settled, name: number}
-            if _same_side(number, wanted, old) and all(link.holds(after) for link in ours):
-                settled[name] = number
-                return
-
-
-def _same_side(number: int, wanted: int, old: int) -> bool:
-    return (number > old) == (wanted > old) and number != old
+    middle = wanted // unit
+    near = sorted((n * unit for n in range(middle - _FARTHEST, middle + _FARTHEST)), key=lambda n: abs(n - wanted))
+    sided = (n for n in near if n > 0 and n != old and (n > old) == (wanted > old))
+    settled[name] = next((n for n in sided if all(link.holds({**after, name: n}) for link in links)), wanted)

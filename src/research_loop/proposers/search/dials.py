@@ -46,7 +46,7 @@ _DROP_WORDS: Final = frozenset({"DROPOUT", "DROP", "PDROP"})
 _BETA_WORDS: Final = frozenset({"BETA", "BETAS", "BETA1", "BETA2", "B1", "B2", "MOMENTUM", "MOMENTA", "EMA"})
 _RATE_WORDS: Final = frozenset({"LR", "RATE"})
 _COUNT_WORDS: Final = frozenset({"DEPTH", "LAYERS", "LAYER", "HEADS", "NUM", "N", "COUNT"})
-_SIZE_WORDS: Final = frozenset({"SIZE", "DIM", "BATCH", "TABLE", "ROWS", "WIDTH", "BUCKETS", "TOKENS"})
+_SIZE_WORDS: Final = frozenset({"SIZE", "DIM", "BATCH", "MICROBATCH", "TABLE", "ROWS", "WIDTH", "BUCKETS", "TOKENS"})
 # Changing these leaves the memory of a step as it is (gradients accumulate; heads share a width; a length of time).
 _FREE_OF_MEMORY: Final = re.compile(r"TOTAL_BATCH_SIZE|HEAD_DIM|.*STEPS.*|.*WINDOW.*")
 _SMALLEST_FACTOR, _LARGEST_FACTOR = 1.2, 1.6

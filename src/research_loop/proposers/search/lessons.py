@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from research_loop.edits import Value
 from research_loop.levels import levels
 from research_loop.proposers.search import changes
+from research_loop.proposers.search.couplings import follows
 from research_loop.proposers.search.dials import Dial, dials, directions
-from research_loop.proposers.search.rules import FOLLOWERS
 from research_loop.records import Experiment, History
 
 Turn = tuple[str, int]
@@ -79,8 +79,8 @@ def learn(history: History, parent: int) -> Lessons:
 
 def turns_of(changed: Mapping[str, changes.Change]) -> frozenset[Turn]:
     """The idea behind changes: which dials were turned which way, without those that only followed another."""
-    led = {name for name, leader in FOLLOWERS.items() if leader in changed}
-    kept_up = every_turn({name: change for name, change in changed.items() if name in led}) - NARROWER
+    led = {name: change for name, change in changed.items() if any(follows(name, leader) for leader in changed)}
+    kept_up = every_turn(led) - NARROWER
     return every_turn(changed) - kept_up
 
 

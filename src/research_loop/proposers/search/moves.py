@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from research_loop.edits import Value
-from research_loop.proposers.search import rules
+from research_loop.proposers.search import couplings, rules
 from research_loop.proposers.search.dials import dials, tidy
 
 
@@ -126,11 +126,11 @@ def _reshaped(layers: int, heads: int) -> Callable[..., New | None]:
     """More layers, and a width of so many more heads; the aspect ratio follows from both."""
 
     def change(depth: Value, aspect: Value, head: Value) -> New | None:
-        old = rules.shape({"DEPTH": depth, "ASPECT_RATIO": aspect, "HEAD_DIM": head})
+        old = couplings.shape({"DEPTH": depth, "ASPECT_RATIO": aspect, "HEAD_DIM": head})
         if old is None or old[0] + layers < 1:
             return None
         new_depth = old[0] + layers
-        new_aspect = rules.aspect_for(rules.width(*old) + heads * old[2], new_depth, old[2])
+        new_aspect = couplings.aspect_for(couplings.width(*old) + heads * old[2], new_depth, old[2])
         return None if new_aspect is None else (new_depth, new_aspect, old[2])
 
     return change
@@ -138,11 +138,11 @@ def _reshaped(layers: int, heads: int) -> Callable[..., New | None]:
 
 def _narrower(depth: Value, aspect: Value, head: Value) -> New | None:
     """By a head; where there is one alone, by half of it."""
-    old = rules.shape({"DEPTH": depth, "ASPECT_RATIO": aspect, "HEAD_DIM": head})
+    old = couplings.shape({"DEPTH": depth, "ASPECT_RATIO": aspect, "HEAD_DIM": head})
     half = _smaller_head(head)
-    if old is None or half is None or rules.width(*old) > old[2]:
+    if old is None or half is None or couplings.width(*old) > old[2]:
         return _reshaped(0, -1)(depth, aspect, head)
-    new_aspect = rules.aspect_for(half[0], old[0], half[0])
+    new_aspect = couplings.aspect_for(half[0], old[0], half[0])
     return None if new_aspect is None else (old[0], new_aspect, *half)
 
 
@@ -158,7 +158,6 @@ def _shorter_windows(pattern: Value) -> New | None:
     return ("SSSL",) if pattern == "L" else ("S" + pattern,) if "L" in pattern else None
 
 
-_SHAPE: Final = ("DEPTH", "ASPECT_RATIO", "HEAD_DIM")
 LEAST_HEAD: Final = 16
 
 MOVES: Final[tuple[Move, ...]] = (
@@ -171,35 +170,35 @@ MOVES: Final[tuple[Move, ...]] = (
     ),
     Move(
         "wider",
-        _SHAPE,
+        couplings.SHAPE,
         _reshaped(0, 1),
         "A wider model learns more from each token and keeps the GPU's matrix units busier.",
         "Slower steps, so fewer tokens in the budget; more VRAM.",
     ),
     Move(
         "deeper and wider",
-        _SHAPE,
+        couplings.SHAPE,
         _reshaped(1, 1),
         "If the budget allows more tokens than the model can use, size in both directions is the better use of it.",
         "Clearly slower steps and more VRAM.",
     ),
     Move(
         "deeper, same width",
-        _SHAPE,
+        couplings.SHAPE,
         _reshaped(1, 0),
         "More layers add steps of computation per token; the width, and so the shape of every matrix, stays.",
         "Slower steps and some more VRAM; deep and narrow is less stable at high learning rates.",
     ),
     Move(
         "shallower, same width",
-        _SHAPE,
+        couplings.SHAPE,
         _reshaped(-1, 0),
         "Fewer layers make every step faster: more tokens in the same seconds.",
         "Loses capacity; pays only if the model was too large for the budget.",
     ),
     Move(
         "narrower",
-        _SHAPE,
+        couplings.SHAPE,
         _narrower,
         "A narrower model sees more tokens in the same seconds.",
         "Loses capacity; small matrices may leave the GPU waiting.",

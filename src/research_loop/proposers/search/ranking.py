@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from research_loop.edits import Value
-from research_loop.proposers.search import changes, rules
+from research_loop.proposers.search import changes, couplings, rules
 from research_loop.proposers.search.dials import dials
 from research_loop.proposers.search.field_moves import table as table_for
 from research_loop.proposers.search.lessons import Lessons, Turn, turns_of
@@ -102,12 +102,12 @@ def noisy(champion: Experiment, sigma: float) -> bool:
 
 def starved(champion: Experiment, values: Mapping[str, Value]) -> bool:
     """Whether its runs train on few tokens for the size of their model; False where that is not known."""
-    batch, shape = rules.whole(values.get("TOTAL_BATCH_SIZE")), rules.shape(values)
+    batch, shape = rules.whole(values.get("TOTAL_BATCH_SIZE")), couplings.shape(values)
     last = champion.scored[-1] if champion.scored else None
     if not batch or not shape or not last or last.steps_per_second is None or last.training_seconds is None:
         return False
     tokens = last.steps_per_second * last.training_seconds * batch
-    return tokens < FEW_TOKENS * LAYER_WEIGHTS * shape[0] * rules.width(*shape) ** 2
+    return tokens < FEW_TOKENS * LAYER_WEIGHTS * shape[0] * couplings.width(*shape) ** 2
 
 
 def _in_order(table: Iterable[Move]) -> list[Move]:

@@ -8,10 +8,8 @@ from typing import Final
 
 from research_loop.edits import Value
 from research_loop.proposers.search import couplings, dials
+from research_loop.proposers.search.couplings import SHAPE, aspect_for, shape, width
 
-FOLLOWERS: Final[Mapping[str, str]] = {"DEVICE_BATCH_SIZE": "TOTAL_BATCH_SIZE", "ASPECT_RATIO": "HEAD_DIM"}
-"""A constant that is adapted along with its leader: when both change, the idea was the leader's."""
-_SHAPE: Final = ("DEPTH", "ASPECT_RATIO", "HEAD_DIM")
 _MOST_LAYERS: Final = 1000
 
 
@@ -20,34 +18,16 @@ def settle(
 ) -> dict[str, Value] | None:
     """The changes with what must follow them, or None when they cannot hold or would do nothing.
 
-    `values` are the constants before; `sequence_length` is in tokens, None when it is not known (then the batch
-    is not checked).
+    `values` are the constants before; `sequence_length` is in tokens, None when it is not known.
     """
     settled = {name: value for name, value in changes.items() if value != values[name]}
-    if not settled or not _keep_width(values, settled) or not _fit_batch(values, settled, sequence_length):
+    if not settled or not _keep_width(values, settled):
         return None
     if not couplings.fit(values, settled, sequence_length):
         return None
     if not all(dials.limits_hold(name, values[name], new) for name, new in settled.items()):
         return None
     return settled if _within_limits(values, settled, sequence_length) else None
-
-
-def width(depth: int, aspect: int, head: int) -> int:
-    """Model width: depth x aspect ratio, rounded up to whole heads."""
-    return -(-depth * aspect // head) * head
-
-
-def aspect_for(wanted: int, depth: int, head: int) -> int | None:
-    """The largest aspect ratio that gives this width, or None when no whole number does."""
-    aspect = wanted // depth
-    return aspect if aspect >= 1 and width(depth, aspect, head) == wanted else None
-
-
-def shape(values: Mapping[str, Value]) -> tuple[int, int, int] | None:
-    """(depth, aspect ratio, head dimension) when all three are whole and positive."""
-    found = [value for name in _SHAPE if (value := whole(values.get(name))) is not None and value > 0]
-    return (found[0], found[1], found[2]) if len(found) == 3 else None
 
 
 def whole(value: Value | None) -> int | None:
@@ -57,7 +37,7 @@ def whole(value: Value | None) -> int | None:
 
 def _keep_width(values: Mapping[str, Value], settled: dict[str, Value]) -> bool:
     before, after = shape(values), shape({**values, **settled})
-    touched = {name for name in _SHAPE if name in settled}
+    touched = {name for name in SHAPE if name in settled}
     if before is None or after is None or not touched:
         return True
     same = width(*before) == width(*after)
@@ -68,24 +48,6 @@ def _keep_width(values: Mapping[str, Value], settled: dict[str, Value]) -> bool:
         if aspect is None:
             return False
         settled["ASPECT_RATIO"] = aspect
-    return True
-
-
-def _fit_batch(values: Mapping[str, Value], settled: dict[str, Value], sequence_length: int | None) -> bool:
-    """TOTAL_BATCH_SIZE is whole device batches; a total that shrank below them takes DEVICE_BATCH_SIZE along."""
-    after = {**values, **settled}
-    total, rows = whole(after.get("TOTAL_BATCH_SIZE")), whole(after.get("DEVICE_BATCH_SIZE"))
-    if not settled.keys() & {"TOTAL_BATCH_SIZE", "DEVICE_BATCH_SIZE"}:
-        return True
-    if total is None or rows is None or sequence_length is None:
-        return (total is None or total >= 1) and (rows is None or rows >= 1)
-    adaptable = "DEVICE_BATCH_SIZE" not in settled
-    while adaptable and rows > 1 and total % (rows * sequence_length):
-        rows //= 2
-    if total < 1 or rows < 1 or total % (rows * sequence_length):
-        return False
-    if rows != after["DEVICE_BATCH_SIZE"]:
-        settled["DEVICE_BATCH_SIZE"] = rows
     return True
 
 

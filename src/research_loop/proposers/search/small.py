@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from research_loop.edits import Value
-from research_loop.proposers.search import rules, words
+from research_loop.proposers.search import couplings, rules, words
 from research_loop.proposers.search.dials import Dial, Kind, dials, neighbours, put
 from research_loop.proposers.search.lessons import Lessons, Turn
 from research_loop.proposers.search.moves import Idea
@@ -119,10 +119,10 @@ def _ideas(
 def _options(
     values: Mapping[str, Value], dial: Dial, direction: int, lessons: Lessons, rng: random.Random
 ) -> list[Value]:
-    shape = rules.shape(values)
+    shape = couplings.shape(values)
     if dial.kind == "width" and shape is not None:
         depth, _, head = shape
-        aspect = rules.aspect_for(rules.width(*shape) + direction * head, depth, head)
+        aspect = couplings.aspect_for(couplings.width(*shape) + direction * head, depth, head)
         return [aspect] if aspect is not None else []
     return neighbours(dial, direction, lessons.scale.get(dial.key, 1.0), rng)
 
