@@ -121,6 +121,24 @@ def test_heads_are_whole_groups_of_key_heads() -> None:
 
 
 @pytest.mark.parametrize(
+    ("shape", "wanted", "settled"),
+    [
+        ("N_EMBD = 512\nHEAD_SIZE = 64\n", {"N_EMBD": 640}, {"N_EMBD": 768}),
+        ("N_EMBD = 512\nHEAD_SIZE = 64\n", {"N_KV_HEADS": 5}, {"N_KV_HEADS": 8}),
+        ("N_EMBD = 512\nHEAD_SIZE = 64\n", {"HEAD_SIZE": 256}, None),
+        ("DEPTH = 8\nASPECT_RATIO = 64\nHEAD_DIM = 64\n", {"ASPECT_RATIO": 72}, None),
+        ("DEPTH = 8\nASPECT_RATIO = 64\nHEAD_DIM = 64\n", {"ASPECT_RATIO": 96}, {"ASPECT_RATIO": 96}),
+        ("DEPTH = 8\nASPECT_RATIO = 64\nHEAD_DIM = 64\n", {"N_KV_HEADS": 3}, {"N_KV_HEADS": 2}),
+        ("DEPTH = 8\nASPECT_RATIO = 64\nHEAD_DIM = 64\n", {"HEAD_DIM": 256}, None),
+    ],
+)
+def test_heads_that_no_constant_counts_are_whole_groups_of_key_heads(
+    shape: str, wanted: Values, settled: Values | None
+) -> None:
+    assert rules.settle(parsed(f"{shape}N_KV_HEADS = 4\n"), wanted, None) == settled
+
+
+@pytest.mark.parametrize(
     ("name", "role"),
     [
         ("N_EMBD", "width"),

@@ -38,6 +38,8 @@ EIGHTS: Final = 8
 """Matrix units take numbers by eights, and rotations a head's by twos: as many of these as there were stay."""
 SHAPE: Final = ("DEPTH", "ASPECT_RATIO", "HEAD_DIM")
 """What gives the width under upstream's names."""
+_SHAPED: Final = "DEPTH * ASPECT_RATIO"
+"""That width, among the names."""
 _FARTHEST: Final = 64
 
 
@@ -89,7 +91,7 @@ def fit(values: Mapping[str, Value], settled: dict[str, Value], length: int | No
 
     `length` is of a row in tokens, None where it is not known.
     """
-    if not any(role(name) for name in settled):
+    if not any(role(name) or name in SHAPE for name in settled):
         return True  # it is asked thousands of times for one proposal
     links = _links(values, length)
     widths = [link for link in links if role(link.whole) not in ("step", "batch")]
@@ -143,11 +145,17 @@ def _links(values: Mapping[str, Value], length: int | None) -> list[_Link]:
             features = math.gcd(_number(values, whole) // _number(values, part), EIGHTS)
             factor = features if part_kind == "heads" else length if (kind, part_kind) in BATCHES else 1
             found += [_Link(whole, (part,)), _Link(whole, (part,), factor)]
+    if not named["heads"]:
+        triples = itertools.product([*named["width"], _SHAPED], named["head size"], named["key heads"])
+        found += [_Link(whole, (size, groups)) for whole, size, groups in triples]
     return [link for link in found if link.holds(values)]
 
 
 def _number(values: Mapping[str, Value], name: str) -> int:
     """A whole number above zero; 0 for all else."""
+    if name == _SHAPED:
+        found = shape(values)
+        return width(*found) if found else 0
     value = values.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
