@@ -235,6 +235,23 @@ def test_the_first_move_is_found_under_each_common_name(source: str, change: Val
     assert ranked(source)[0].changes == change
 
 
+@pytest.mark.parametrize(
+    ("source", "why", "risk"),
+    [
+        (
+            "TOKENS_PER_STEP = 16_384\nMICRO_BATCH = 8\n",
+            "More steps in the same time, if noisier ones.",
+            "Noisier gradients.",
+        ),
+        ("MLP_MULT = 4\n", "Most of what a transformer knows is in its MLPs", "Slower steps"),
+        ("GRADIENT_NORM = 1.0\n", "Where most gradients are clipped", "Instability after a bad batch."),
+    ],
+)
+def test_a_move_of_the_field_says_what_its_constant_does(source: str, why: str, risk: str) -> None:
+    first = ranked(source)[0]
+    assert first.why.startswith(why) and first.risk.startswith(risk)
+
+
 def test_a_file_with_upstreams_names_gets_upstreams_moves_alone() -> None:
     values = parsed(TRAIN + "BATCH_SIZE = 32\n")
     ours = list(ranking.ranked(values, learn(history_of(), 0), 2048, table=moves.MOVES))

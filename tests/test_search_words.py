@@ -33,6 +33,7 @@ def parsed(source: str) -> Values:
         ("MIN_LR = 6e-5\n", -1, "a lower rate at the end", "The last steps teach less."),
         ("ADAM_BETAS = (0.8, 0.95)\n", 1, "a longer average", "Slower to adapt."),
         ("WARMUP_ITERS = 100\n", -1, "less of a short run", "Instability in the first steps."),
+        ("LR_DECAY_ITERS = 5000\n", -1, "the decay ends within", "Time at the lowest rate."),
         ("DROPOUT = 0.2\n", -1, "who sees each token about once", "Overfits"),
         ("GAIN = 1.5\n", 1, "nobody knows", "Little: one number by a step."),
     ],

@@ -32,13 +32,16 @@ New = tuple[Value, ...]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """`needs`: patterns of constant names; `change`: their old values, in that order -> new ones, or None."""
+    """`needs`: patterns of constant names; `change`: their old values, in that order -> new ones, or None.
+
+    Without `why` and `risk` those of words.py are said.
+    """
 
     name: str
     needs: tuple[str, ...]
     change: Callable[..., New | None]
-    why: str
-    risk: str
+    why: str = ""
+    risk: str = ""
 
     def apply(self, values: Mapping[str, Value], times: int = 1) -> dict[str, Value] | None:
         """New values by name after so many steps, or as many as turn the same constants; None where there is none."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from research_loop.edits import Value
-from research_loop.proposers.search import changes, couplings, rules
+from research_loop.proposers.search import changes, couplings, rules, words
 from research_loop.proposers.search.dials import dials
 from research_loop.proposers.search.field_moves import table as table_for
 from research_loop.proposers.search.lessons import Lessons, Turn, turns_of
@@ -51,7 +51,8 @@ def ranked(
         turns = turns_of(turned)
         size = any(key in known and known[key].kind in SIZES for key, _ in turns)
         if turns and (size or steps == most) and lessons.allows(turns, known) and _is_due(turned, turns, size, lessons):
-            yield Idea(settled, _why(move, lessons.ideas.get(turns, []), lessons), move.risk)
+            why, risk = (move.why, move.risk) if move.why else words.told(values, settled)
+            yield Idea(settled, _before(lessons.ideas.get(turns, []), lessons) + why, risk)
 
 
 def _settled(move: Move, values: Mapping[str, Value], steps: int, sequence_length: int | None) -> dict[str, Value]:
@@ -87,11 +88,11 @@ def _length(turned: Mapping[str, changes.Change]) -> float:
     return letters + sum(abs(math.log2(new) - math.log2(old)) for old, new in pairs if old > 0 and new > 0)
 
 
-def _why(move: Move, before: list[Experiment], lessons: Lessons) -> str:
+def _before(before: list[Experiment], lessons: Lessons) -> str:
     kept, last = next((e for e in before if e.kept), None), before[-1] if before else None
     helped = f"It helped once ({lessons.difference(kept)}). " if kept else ""
     too_far = f"A longer step did not help ({lessons.difference(last)}). " if last and not last.kept else ""
-    return helped + too_far + move.why
+    return helped + too_far
 
 
 def noisy(champion: Experiment, sigma: float) -> bool:

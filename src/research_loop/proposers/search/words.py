@@ -12,9 +12,10 @@ from research_loop.proposers.search.couplings import role
 from research_loop.proposers.search.dials import Dial, dials, directions
 from research_loop.proposers.search.lessons import turns_of
 
+MLP: Final = r"(MLP|FFN?|FEED_FORWARD)_(MULT|RATIO|EXPANSION|FACTOR)|EXPANSION"
 _MEANINGS: Final[tuple[tuple[str, str], ...]] = (
     ("device batch", r"(DEVICE|MICRO|MINI)_?BATCH(_SIZE)?"),
-    ("batch", r".*BATCH.*|TOKENS_PER_STEP|(GRADIENT|GRAD)_ACCUM(ULATION)?(_STEPS)?"),
+    ("batch", r".*BATCH.*|(.*_)?TOKENS_PER_STEP|(GRADIENT|GRAD)_ACCUM(ULATION)?(_STEPS)?"),
     ("final rate", r"(MIN|FINAL|END)_(LR|LEARNING_RATE)(_.*)?"),
     ("warmup", r"(.*_)?WARMUP(_.*)?"),
     ("warmdown", r"(.*_)?(WARMDOWN|COOLDOWN)(_.*)?"),
@@ -22,7 +23,7 @@ _MEANINGS: Final[tuple[tuple[str, str], ...]] = (
     ("weight decay", r"(.*_)?WEIGHT_DECAY|WD"),
     ("dropout", r"(.*_)?(DROPOUT|P?DROP)(_.*)?"),
     ("smoothing", r"(.*_)?SMOOTHING(_.*)?"),
-    ("clip", r"(.*_)?CLIP(_.*)?|(MAX_)?GRAD_NORM|MAX_NORM"),
+    ("clip", r"(.*_)?(GRAD|GRADIENT)?CLIP(_.*)?|(MAX_)?(GRAD|GRADIENT)_?NORM(_.*)?|MAX_NORM"),
     ("cap", r"(.*_)?(SOFT_?)?CAP(_.*)?"),
     ("rotary base", r"RO(PE|TARY)_(BASE|THETA)"),
     ("initial", r"(.*_)?INIT(_.*)?"),
@@ -31,6 +32,7 @@ _MEANINGS: Final[tuple[tuple[str, str], ...]] = (
     ("head size", r"HEAD_(DIM|SIZE|WIDTH)|D_HEAD"),
     ("table", r"(.*_)?(TABLE|ROWS|BUCKETS|TABLE_SIZE)"),
     ("window", r"(.*_)?WINDOW(_SIZE)?"),
+    ("mlp", MLP),
 )
 _REASONS: Final[Mapping[tuple[str, int], str]] = {
     ("device batch", 1): "more rows a pass may keep the GPU busier, so that the same seconds see more tokens.",
@@ -69,6 +71,8 @@ _REASONS: Final[Mapping[tuple[str, int], str]] = {
     ("table", -1): "each row is seen more often, and there is less to move.",
     ("window", 1): "local layers see more of what came before.",
     ("window", -1): "most of what predicts a token is near, and attention gets cheaper.",
+    ("mlp", 1): "most of what a transformer knows is in its MLPs, whose large products keep the GPU busy.",
+    ("mlp", -1): "smaller MLPs make every step faster: more tokens in the same seconds.",
     ("rate", 1): "a larger learning rate makes more of few steps.",
     ("rate", -1): "smaller steps are less noisy, and may settle lower.",
     ("beta", 1): "a longer average smooths out the noise of single batches.",
@@ -155,13 +159,24 @@ def risk(turned: Iterable[tuple[Dial, int]]) -> str:
     return " ".join(known or [_SMALL_RISK])
 
 
+def turned(values: Mapping[str, Value], changes: Mapping[str, Value]) -> list[tuple[Dial, int]]:
+    """What changes of the constants `values` turn, in their order."""
+    known = {dial.key: dial for dial in dials({name: values[name] for name in changes})}
+    turns = (turn for name, new in changes.items() for turn in directions(name, values[name], new).items())
+    return [(known[key], way) for key, way in turns if key in known]
+
+
+def told(values: Mapping[str, Value], changes: Mapping[str, Value]) -> tuple[str, str]:
+    """Why the first of the changes could help, as a sentence, and what may go wrong: the others only follow."""
+    first = turned(values, changes)[0]
+    why = reason(*first)
+    return why[0].upper() + why[1:], risk([first])
+
+
 def risk_of(values: Mapping[str, Value], changes: Mapping[str, Value]) -> str:
     """Of changes of the constants `values`; and that an ablation is needed, unless all but one only follow."""
-    known = {dial.key: dial for dial in dials({name: values[name] for name in changes})}
-    turned = {name: (values[name], new) for name, new in changes.items()}
-    turns = {key: way for name, (old, new) in turned.items() for key, way in directions(name, old, new).items()}
-    sentence = risk((known[key], way) for key, way in turns.items() if key in known)
-    constants = {key.split("[")[0] for key, _ in turns_of(turned)}
+    sentence = risk(turned(values, changes))
+    constants = {key.split("[")[0] for key, _ in turns_of({name: (values[name], new) for name, new in changes.items()})}
     return f"{sentence} {_SEVERAL}" if len(constants) > 1 else sentence
 
 
@@ -169,6 +184,6 @@ def _meaning(dial: Dial) -> str:
     """What the name says; the kind where it says nothing, and of what is no number by itself."""
     if dial.kind in ("switch", "pattern", "beta") or role(dial.name) == "width":
         return dial.kind
-    if dial.path or (dial.kind == "rate" and not re.match("MIN_|FINAL_|END_", dial.name)):
+    if dial.path or (dial.kind == "rate" and not re.match("MIN_|FINAL_|END_|LR_(WARMUP|DECAY)", dial.name)):
         return dial.kind
     return next((meaning for meaning, names in _MEANINGS if re.fullmatch(names, dial.name)), dial.kind)
