@@ -36,7 +36,7 @@ def by_hand(lab: Lab, **changes: object) -> tuple[int, str]:
         (folder / "data").symlink_to(lab.root / "data")
     set_constants(folder / "train.py", changes)
     with open(folder / "run.log", "w") as log:
-        environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONUNBUFFERED": ""}
         done = subprocess.run([sys.executable, "train.py"], cwd=folder, stdout=log, stderr=log, env=environment)
     return done.returncode, (folder / "run.log").read_text()
 
