@@ -7,7 +7,7 @@ import random
 import pytest
 
 from research_loop import edits
-from research_loop.proposers.search import changes, couplings, dials, rules
+from research_loop.proposers.search import changes, couplings, dials, rules, space
 
 Values = dict[str, edits.Value]
 SHAPE_AND_BATCH: Values = {
@@ -145,6 +145,16 @@ def test_a_step_in_a_learning_rate_is_a_factor_of_about_1_2_to_1_6() -> None:
 def test_there_is_nothing_beyond_the_end_of_a_dial(name: str, value: edits.Value, direction: int) -> None:
     (dial,) = dials.dials({name: value})
     assert dials.neighbours(dial, direction, 1.0, random.Random(0)) == []
+
+
+@pytest.mark.parametrize("cap", [15, 1, 2, 16, 64, 100, 15.0, 0.01])
+def test_what_divides_the_logits_is_never_turned_to_zero(cap: float) -> None:
+    (dial,) = dials.dials({"SOFTCAP": cap})
+    (axis,) = space.axes_around({"SOFTCAP": cap}, wider=4.0)
+    proposed = [axis.decode(0.0)]
+    for scale in (0.15, 1.0, 3.0):
+        proposed += dials.neighbours(dial, -1, scale, random.Random(0))
+    assert all(isinstance(new, int | float) and new > 0 for new in proposed)
 
 
 def test_patterns_change_by_a_letter_and_never_into_the_same_windows() -> None:

@@ -4,7 +4,8 @@
     grep "^val_bpb:\\|^peak_vram_mb:" run.log
 
 Trains for TIME_BUDGET seconds, then prints validation bits per byte (lower is better). The shape follows
-karpathy/nanochat and karpathy/autoresearch; each technique names its source where it stands.
+karpathy/nanochat and karpathy/autoresearch; each technique names its source where it stands
+(modded-nanogpt: github.com/KellerJordan/modded-nanogpt).
 """
 
 import gc
@@ -33,7 +34,7 @@ DEVICE_BATCH_SIZE = 64  # rows a forward pass: lower it when memory runs out
 EMBEDDING_LR = 0.6  # token and value embeddings (Adam)
 UNEMBEDDING_LR = 0.004  # output head (Adam)
 MATRIX_LR = 0.04  # matrices inside the blocks, but for gates (Muon)
-SCALAR_LR = 0.5  # per-layer scalars, and a tenth of it gates (Adam)
+SCALAR_LR = 0.5  # shares of the embedding; a hundredth of it residual scalars, a tenth gates (Adam)
 WEIGHT_DECAY = 0.2  # of the matrices, falling to 0 over the run
 ADAM_BETAS = (0.8, 0.95)
 ADAM_EPS = 1e-10
@@ -44,7 +45,7 @@ FINAL_LR_FRAC = 0.0
 MUON_MOMENTUM = 0.95
 MUON_BETA2 = 0.95  # second moment of a matrix's rows
 ROPE_BASE = 10_000
-SOFTCAP = 15  # logits stay within this
+SOFTCAP = 15  # above 0; logits stay within it (Gemma 2, arXiv 2408.00118)
 X0_INIT = 0.1  # share of the embedding added back before each block
 BIGRAM_ROWS = 2**18  # of a table of hashed pairs of tokens, one for each layer with value embeddings; 0 for none
 TRIGRAM_ROWS = 2**19  # of the one table of hashed triples
@@ -60,7 +61,7 @@ PEAK_BF16_FLOPS = {"H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e
 
 
 def compute_dtype():
-    """bf16 where the chip multiplies it in hardware; elsewhere its emulation is far slower than float32."""
+    """bf16 on GPUs from capability 8.0 on and on CPUs with AMX: where it is emulated, float32 is far quicker."""
     if CUDA:
         return torch.bfloat16 if torch.cuda.get_device_capability() >= (8, 0) else torch.float32
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
@@ -80,6 +81,7 @@ def compiled(function):
 
 
 def norm(x):
+    """RMSNorm without weights (Zhang and Sennrich, arXiv 1910.07467)."""
     return F.rms_norm(x, (x.size(-1),))
 
 
@@ -106,7 +108,7 @@ def rotate(x, cos, sin):
 
 
 def window_sizes():
-    """Tokens each layer attends to, itself included."""
+    """Tokens each layer attends to, itself included (sliding windows: Longformer, arXiv 2004.05150)."""
     letters = [WINDOW_PATTERN[i % len(WINDOW_PATTERN)] for i in range(DEPTH - 1)] + ["L"]
     return [MAX_SEQ_LEN if letter == "L" else min(SHORT_WINDOW, MAX_SEQ_LEN) for letter in letters]
 
@@ -179,8 +181,8 @@ class NgramTables(nn.Module):
 
     sizes: {name: (n, rows)}. Two hashes give half of the width each, so that two n-grams rarely share both. Trained by
     `update` with the rows' own gradients, which costs by the tokens of a batch and not by the rows; each row has the
-    step size of its own history (Adagrad, Duchi, Hazan and Singer, 2011). Hashed n-grams in the value path: Recursive's
-    recipe for karpathy/autoresearch; hash embeddings: arXiv 1709.03933.
+    step size of its own history (Adagrad, Duchi, Hazan and Singer, 2011). Hashed n-grams in the value path:
+    recursive.com/articles/first-steps-toward-automated-ai-research; hash embeddings: arXiv 1709.03933.
     """
 
     def __init__(self, sizes, width, vocab_size):
@@ -264,7 +266,8 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, width):
-        """Uniform matrices of deviation width^-0.5; what writes to the residual stream starts at zero."""
+        """Uniform matrices of deviation width^-0.5 (nanochat); what writes to the residual stream starts at zero
+        (modded-nanogpt)."""
         bound = 3**0.5 * width**-0.5
         nn.init.normal_(self.wte.weight, std=1.0)
         nn.init.normal_(self.lm_head.weight, std=0.001)
@@ -287,7 +290,10 @@ class GPT(nn.Module):
         return nats if reduction == "none" else nats.mean()
 
     def features(self, idx, ngrams):
-        """[B, T, width], what the head reads; `ngrams` are what the tables give, by their names."""
+        """[B, T, width], what the head reads; `ngrams` are what the tables give, by their names.
+
+        Before each block the stream is scaled and takes a share of the embedding (modded-nanogpt, nanochat).
+        """
         cos_sin = tuple(table[:, : idx.size(1)] for table in self.cos_sin)
         x = x0 = norm(self.wte(idx).to(DTYPE))
         for i, block in enumerate(self.blocks):
@@ -589,7 +595,7 @@ class Optimizer:
         rate = lr_multiplier(share)
         for adam in self.adams:
             adam.step(rate)
-        momentum = MUON_MOMENTUM - 0.1 * max(0.0, 1 - step / 300)  # quicker to turn at first
+        momentum = MUON_MOMENTUM - 0.1 * max(0.0, 1 - step / 300)  # quicker to turn at first (modded-nanogpt)
         self.model.ngrams.update(NGRAM_LR)
         for muon in self.muons:
             muon.step(MATRIX_LR * rate, momentum, WEIGHT_DECAY * (1 - share))
