@@ -113,11 +113,16 @@ def window_sizes():
     return [MAX_SEQ_LEN if letter == "L" else min(SHORT_WINDOW, MAX_SEQ_LEN) for letter in letters]
 
 
+def flash_sides(window):
+    """Tokens that FlashAttention lets a query see before and after itself."""
+    return {"window_size_left": window - 1, "window_size_right": 0}
+
+
 def attend(q, k, v, window):
     """Causal attention over the last `window` tokens. q, k, v: [B, T, heads, head_dim]."""
     T = q.size(1)
     if window < T and q.is_cuda and q.dtype == torch.bfloat16:  # FlashAttention-2 (arXiv 2307.08691) knows windows
-        sides = {"window_size_left": window - 1, "window_size_right": 0}
+        sides = flash_sides(window)
         return torch.ops.aten._flash_attention_forward(q, k, v, None, None, T, T, 0.0, True, False, **sides)[0]
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     if window >= T:
