@@ -73,6 +73,18 @@ def test_a_cpu_takes_the_plain_code(train: ModuleType) -> None:
     torch.testing.assert_close(train.capped_nats(x[0], w_in, torch.arange(5), 15), nats)
 
 
+HOPPER = """
+import importlib
+torch.cuda.is_available, torch.cuda.get_device_capability = lambda: True, lambda *_: (9, 0)
+for torch.version.hip in (None, "6.4"):
+    print(importlib.reload(train).HOPPER)
+"""
+
+
+def test_a_chip_of_rocm_is_no_hopper_whatever_its_capability(train: ModuleType) -> None:
+    assert interpreted(train, HOPPER).split() == ["True", "False"]
+
+
 NGRAMS = """
 for dtype, width in ((torch.float32, 8), (torch.float32, 20), (torch.bfloat16, 20)):
     weight, squares = torch.randn(101, width, dtype=dtype), torch.rand(101)

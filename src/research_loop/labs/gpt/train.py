@@ -69,7 +69,8 @@ def compute_dtype():
 
 
 DTYPE = compute_dtype()
-HOPPER = CUDA and torch.cuda.get_device_capability() == (9, 0)  # whose shared memory the tiles of a product are cut for
+# the tiles of a product are cut for its shared memory; ROCm counts its chips' capabilities otherwise
+HOPPER = CUDA and torch.version.hip is None and torch.cuda.get_device_capability() == (9, 0)
 
 
 def compiled(function):
