@@ -237,6 +237,24 @@ def test_the_score_is_the_same_for_every_batch_size(prepare: ModuleType) -> None
         assert prepare.evaluate_bpb(Bigram(), tokenizer, batch) == pytest.approx(expected, rel=1e-9)
 
 
+def test_nats_leave_the_device_once_even_where_every_batch_comes_in_one_buffer(
+    prepare: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each copy would wait for the device; and graphs of CUDA write all they give into the same memory."""
+    copied, buffer, rows = [], torch.empty(3, 64), np.arange(10 * 65).reshape(10, 65) % 1024
+
+    class Reused(Bigram):
+        def forward(self, x: torch.Tensor, y: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+            return buffer.copy_(super().forward(x, y, reduction).view(x.shape))
+
+    expected = prepare.all_nats(Bigram(), rows[:, :-1], rows[:, 1:], 10)
+    honest = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: copied.append(tensor.shape) or honest(tensor))
+    nats = prepare.all_nats(Reused(), rows[:, :-1], rows[:, 1:], 3)
+    assert nats.dtype == np.float32 and np.array_equal(nats, expected)
+    assert copied == [(10, 64)]
+
+
 @pytest.mark.parametrize("count", [1, 7, 8, 100, 16_000, 100_000])
 def test_what_is_kept_back_is_never_scored(prepare: ModuleType, count: int) -> None:
     cuts = prepare.validation_cuts(count)
