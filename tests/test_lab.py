@@ -9,7 +9,7 @@ import pytest
 
 from research_loop import edits
 from research_loop.errors import ConfigError, LabError, ProposalError
-from research_loop.lab import Machine, Wish, fitting, make_gpt_lab, open_lab, profiles
+from research_loop.lab import Machine, Wish, fitting, make_gpt_lab, open_lab, probe_machine, profiles
 from research_loop.testing.labs import git
 
 
@@ -40,9 +40,12 @@ def test_a_profile_sets_the_constants_of_both_files(tmp_path: Path, profile: dic
         (44.4, 120, "gpu-48gb"),
         (23.6, 65, "gpu-24gb"),
         (22.0, 12, "gpu-8gb"),  # much memory, and an old chip
+        (44.4, 700, "gpu-48gb"),  # a large one, half held by somebody else
         (15.8, 45, "gpu-16gb"),
+        (13.9, 45, "gpu-16gb"),  # of 16 GB, with a desktop on it
         (11.6, 25, "gpu-12gb"),
         (7.6, 22, "gpu-8gb"),
+        (6.3, 22, "gpu-8gb"),  # of 8 GB, with a desktop on it
         (14.6, 4, "gpu-small"),  # multiplies no bf16
         (3.9, 3, "gpu-small"),
     ],
@@ -54,6 +57,47 @@ def test_a_gpu_gets_what_its_memory_and_its_speed_can_do(memory_gb: float, tflop
     tokens = train["DEVICE_BATCH_SIZE"] * prepare["MAX_SEQ_LEN"]
     needed = tokens * (29 * 64 * train["DEPTH"] ** 2 + 50_000) / 2**30  # what 128 rows took on an H100: 45 GB
     assert needed < 0.75 * memory_gb
+
+
+def test_a_gpu_that_somebody_else_has_filled_is_one_line_with_its_cure() -> None:
+    with pytest.raises(LabError, match=r"^H100: 1\.5 GB of its memory are free, too few to train in: .*`nvidia-smi`"):
+        fitting(Machine("cuda", 1.5, "H100", 700))
+
+
+TORCH = """
+class Matrix:
+    def __matmul__(self, other): return self
+class H100:
+    major, name, total_memory = 9, "H100", 80 * 2**30
+class cuda:
+    is_available = lambda: True
+    get_device_properties = lambda device: H100
+    mem_get_info = lambda device: (30 * 2**30, 80 * 2**30)
+    synchronize = lambda: None
+bfloat16, randn = "bfloat16", lambda *size, **more: Matrix()
+"""
+
+
+def probed(monkeypatch: pytest.MonkeyPatch, folder: Path, torch: str) -> Machine:
+    """What is said of the machine by this torch, on which no GPU's faults have to be waited for."""
+    (folder / "torch.py").write_text(torch)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return probe_machine()
+
+
+def test_only_the_memory_that_is_free_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = probed(monkeypatch, tmp_path, TORCH)
+    assert (found.device, found.memory_gb, found.name) == ("cuda", 30.0, "H100") and found.tflops > 0
+
+
+def test_a_fault_of_the_gpu_is_told_as_such_and_one_of_torch_as_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = "def randn(*size, **more):\n    raise RuntimeError('CUDA error: out of memory\\nCompile with DSA')"
+    with pytest.raises(LabError, match=r"GPU cannot be used \(RuntimeError: CUDA error: out of memory\): see .*-smi`"):
+        probed(monkeypatch, tmp_path, TORCH + fault)
+    with pytest.raises(LabError, match=r"torch cannot be loaded by .* \(OSError: libcudart\): install"):
+        probed(monkeypatch, tmp_path, "raise OSError('libcudart')")
 
 
 def test_without_a_gpu_the_device_decides() -> None:

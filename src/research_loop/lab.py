@@ -103,8 +103,8 @@ def repository_of(lab: Lab) -> Repository:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What trains: "cuda", "mps" or "cpu"; of the first GPU its memory, and the 10^12 operations a second of a large
-    product on it."""
+    """What trains: "cuda", "mps" or "cpu"; of the first GPU the memory that is free, and the 10^12 operations a second
+    of a large product on it."""
 
     device: str
     memory_gb: float
@@ -113,7 +113,8 @@ class Machine:
 
 
 PROBE = """
-import json, time, torch
+import json, sys, time, torch
+print("loaded", flush=True)
 def reached(dtype, n=4096, times=20):
     x = torch.randn(n, n, device="cuda", dtype=dtype)
     for count in (times // 4, times):
@@ -123,23 +124,27 @@ def reached(dtype, n=4096, times=20):
             x @ x
         torch.cuda.synchronize()
     return 2 * n**3 * times / (time.perf_counter() - start) / 1e12
-if torch.cuda.is_available():
-    p = torch.cuda.get_device_properties(0)
-    speed = reached(torch.bfloat16 if p.major >= 8 else torch.float32)
-    found = ["cuda", p.total_memory / 2**30, p.name, speed]
-elif torch.backends.mps.is_available():
-    found = ["mps", 0.0, "Apple GPU"]
-else:
-    found = ["cpu", 0.0, "CPU"]
-print(json.dumps(found))
+def found():
+    if torch.cuda.is_available():
+        p, free = torch.cuda.get_device_properties(0), torch.cuda.mem_get_info(0)[0]
+        return ["cuda", free / 2**30, p.name, reached(torch.bfloat16 if p.major >= 8 else torch.float32)]
+    return ["mps", 0.0, "Apple GPU"] if torch.backends.mps.is_available() else ["cpu", 0.0, "CPU"]
+try:
+    print(json.dumps(found()))
+except Exception as error:
+    sys.exit(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
 """
+
+FREE_IT = "see who holds it with `nvidia-smi`, choose another with CUDA_VISIBLE_DEVICES, or constants with --profile"
 
 
 def probe_machine() -> Machine:
-    """Asks torch in a process of its own: the harness itself never loads it."""
+    """Asks torch in a process of its own: the harness itself never loads it. Raises LabError where it cannot say."""
     done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        if done.stdout:
+            raise LabError(f"the first GPU cannot be used ({last}): {FREE_IT}")
         raise LabError(f"torch cannot be loaded by {sys.executable} ({last}): install the project's dependencies")
     return Machine(*json.loads(done.stdout.strip().splitlines()[-1]))
 
@@ -150,18 +155,18 @@ def profiles() -> list[dict[str, Any]]:
 
 
 def fitting(machine: Machine) -> dict[str, Any]:
-    """The first profile of a machine's device, memory and speed; a GPU that something else keeps busy is a slow one."""
-    return next(
-        profile
-        for profile in profiles()
-        if profile["device"] == machine.device
-        and profile["memory_gb"] <= machine.memory_gb
-        and profile["tflops"] <= machine.tflops
-    )
+    """The first profile of a machine's device, free memory and speed: a GPU that something else holds or keeps busy is
+    a small or slow one. Raises LabError where next to nothing is free."""
+    for profile in profiles():
+        fits = profile["memory_gb"] <= machine.memory_gb and profile["tflops"] <= machine.tflops
+        if profile["device"] == machine.device and fits:
+            return profile
+    raise LabError(f"{machine.name}: {machine.memory_gb:.1f} GB of its memory are free, too few to train in: {FREE_IT}")
 
 
 def choose_profile(name: str | None = None) -> dict[str, Any]:
-    """The named profile, or the one that fits this machine. Raises ConfigError for an unknown name."""
+    """The named profile, or the one that fits this machine. Raises ConfigError for an unknown name, LabError where the
+    machine cannot be looked at or nothing fits."""
     known = profiles()
     if name is None:
         return fitting(probe_machine())
