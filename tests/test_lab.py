@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from research_loop import edits
+from research_loop import edits, wiring
 from research_loop.errors import ConfigError, LabError, ProposalError
 from research_loop.lab import Machine, Wish, fitting, make_gpt_lab, open_lab, probe_machine, profiles
 from research_loop.testing.labs import git
@@ -34,7 +34,7 @@ def test_a_profile_sets_the_constants_of_both_files(tmp_path: Path, profile: dic
 @pytest.mark.parametrize(
     ("memory_gb", "tflops", "name"),
     [
-        (139.8, 700, "gpu-141gb"),
+        (139.8, 700, "gpu-80gb"),
         (79.2, 680, "gpu-80gb"),
         (79.2, 190, "gpu-48gb"),  # an A100: the memory of the larger, half of its speed
         (44.4, 120, "gpu-48gb"),
@@ -98,6 +98,21 @@ def test_a_fault_of_the_gpu_is_told_as_such_and_one_of_torch_as_another(
         probed(monkeypatch, tmp_path, TORCH + fault)
     with pytest.raises(LabError, match=r"torch cannot be loaded by .* \(OSError: libcudart\): install"):
         probed(monkeypatch, tmp_path, "raise OSError('libcudart')")
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        ("gpu-80gb", "profile gpu-80gb (measured on NVIDIA H100 80GB HBM3, NVIDIA H200), "),
+        ("gpu-24gb", "profile gpu-24gb (not measured on this GPU), "),
+        ("cpu", "profile cpu, "),
+    ],
+)
+def test_a_new_lab_says_which_gpus_its_constants_were_tried_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], profile: str, said: str
+) -> None:
+    wiring.make(tmp_path / "lab", Wish(profile=profile))
+    assert said in capsys.readouterr().out
 
 
 def test_without_a_gpu_the_device_decides() -> None:

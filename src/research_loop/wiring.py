@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,10 +88,18 @@ def make(root: Path, wish: Wish) -> None:
     from research_loop.lab import choose_profile, make_gpt_lab
 
     made = make_gpt_lab(root, wish)
-    measured = "" if choose_profile(made.config.profile)["measured"] else " (not measured)"
-    facts = f"profile {made.config.profile}{measured}, data {plain(made.config.source or 'none')}"
+    chosen = choose_profile(made.config.profile)
+    facts = f"profile {chosen['name']}{measured(chosen)}, data {plain(made.config.source or 'none')}"
     facts += f", {made.config.budget_seconds:g} s a run"
     print(f"{plain(str(made.root))}: a new lab, {facts}; see its program.md")
+
+
+def measured(profile: Mapping[str, Any]) -> str:
+    """On which GPUs a profile was tried; of one for CPUs nothing."""
+    names = profile.get("measured")
+    if names is None:
+        return ""
+    return f" (measured on {', '.join(names)})" if names else " (not measured on this GPU)"
 
 
 def prepare(session: Session) -> None:
