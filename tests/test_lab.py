@@ -34,7 +34,7 @@ def test_a_profile_sets_the_constants_of_both_files(tmp_path: Path, profile: dic
 @pytest.mark.parametrize(
     ("memory_gb", "tflops", "name"),
     [
-        (139.8, 700, "gpu-80gb"),
+        (139.8, 700, "gpu-141gb"),
         (79.2, 680, "gpu-80gb"),
         (79.2, 190, "gpu-48gb"),  # an A100: the memory of the larger, half of its speed
         (44.4, 120, "gpu-48gb"),
@@ -103,7 +103,7 @@ def test_a_fault_of_the_gpu_is_told_as_such_and_one_of_torch_as_another(
 @pytest.mark.parametrize(
     ("profile", "said"),
     [
-        ("gpu-80gb", "profile gpu-80gb (measured on NVIDIA H100 80GB HBM3, NVIDIA H200), "),
+        ("gpu-80gb", "profile gpu-80gb (measured on NVIDIA H100 80GB HBM3), "),
         ("gpu-24gb", "profile gpu-24gb (not measured on this GPU), "),
         ("cpu", "profile cpu, "),
     ],
