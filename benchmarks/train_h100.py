@@ -4,9 +4,11 @@
 
 LAB is prepared; its prepare.py and data serve all, with the budget written into a copy. Without `--train` it is
 upstream's recipe (stock_train.py) against the lab's train.py. Every run is a process of its own, uncontained, as
-`uv run train.py` by hand would be. The first of a script is cold. Prints a line a run, then means over seeds, paired
-differences to the first script with the p of a t-test, and the least budget at which a script's mean is as good as the
-first one's at its largest. Runs that the file of results has (--out) are not made again.
+`uv run train.py` by hand would be, with the compiled kernels that torch and Triton keep on the machine: a script's
+first run is cold only where they have none of it, and `outside` is to be read so. Prints a line a run, then means over
+seeds, paired differences to the first script with the p of a t-test, and the least budget at which a script's mean is
+as good as the first one's at its largest. Runs of the same code on the same kind of GPU that the file of results has
+(--out) are not made again.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -34,12 +37,17 @@ ROOT = Path(__file__).parents[1]
 REACHED = 798e12
 """FLOP/s of a large bf16 product on an H100, measured; a script's own count is of 989e12."""
 UNTIMED_STEPS = 10
+"""Of a script that has no constant of this name, or one that depends on the machine; the lab's on a GPU."""
+OUTSIDE_LIMIT_SECONDS = 900
+"""What a run may take beside its budget: several times what a cold start and an evaluation do."""
+GPU = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu')"
 
 
 @dataclass(frozen=True)
 class Done:
     """One run. `outside` is its wall clock less the budget, in seconds; tokens in millions; `code` is its digest;
-    `true_mfu` is in per cent of REACHED, of timed steps."""
+    `true_mfu` is in per cent of REACHED, of timed steps; `gpu` is a name or "cpu"; `epochs` is the last that the log
+    counts. Older files have neither of these two."""
 
     name: str
     code: str
@@ -52,6 +60,8 @@ class Done:
     vram_mb: float
     outside: float
     true_mfu: float = 0.0
+    gpu: str | None = None
+    epochs: int | None = None
 
     def line(self) -> str:
         return (
@@ -60,8 +70,13 @@ class Done:
         )
 
 
-def run(lab: Path, name: str, train: Path, budget: int, seed: int) -> Done:
-    """Raises SystemExit, with the end of its log, for a script that prints no score."""
+def gpu_name() -> str:
+    """Asked in a process of its own, which leaves nothing on the GPU that is measured."""
+    return subprocess.run([sys.executable, "-c", GPU], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def run(lab: Path, name: str, train: Path, budget: int, seed: int, gpu: str) -> Done:
+    """Raises SystemExit for a script that prints no score, with the end of its log, and for one that does not end."""
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         source = edits.replace((lab / "prepare.py").read_text(), {"TIME_BUDGET": budget}, "prepare.py")
@@ -70,18 +85,32 @@ def run(lab: Path, name: str, train: Path, budget: int, seed: int) -> Done:
         (work / "data").symlink_to((lab / "data").resolve())
         began = time.monotonic()
         environment = {**os.environ, "RESEARCH_LOOP_SEED": str(seed), "PYTHONUNBUFFERED": "1"}
-        ended = subprocess.run(
-            [sys.executable, "train.py"], cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        # into a file: a pipe would be waited for while any process that the script left behind holds it
+        with (work / "run.log").open("wb") as log:
+            call = {"cwd": work, "env": environment, "stdout": log, "stderr": subprocess.STDOUT}
+            try:
+                ended = subprocess.run([sys.executable, "train.py"], timeout=budget + OUTSIDE_LIMIT_SECONDS, **call)
+            except subprocess.TimeoutExpired as late:
+                raise SystemExit(f"{name}: still running {late.timeout:.0f} s after its start, stopped") from None
         seconds = time.monotonic() - began
-    lines = ended.stdout.decode(errors="replace").replace("\r", "\n").splitlines()
+        said = (work / "run.log").read_text(errors="replace")
+    lines = said.replace("\r", "\n").splitlines()
     found = read_summary(lines, "val_bpb", "peak_vram_mb")
     if ended.returncode or "val_bpb" not in found:
         raise SystemExit("\n".join([f"{name}: exit code {ended.returncode}, no score:", *lines[-15:]]))
     keys = ("val_bpb", "num_steps", "total_tokens_M", "mfu_percent", "peak_vram_mb")
-    timed = found.get("total_tokens_M", 0.0) * 1e6 * max(0.0, 1 - UNTIMED_STEPS / max(found.get("num_steps", 0.0), 1.0))
-    used = 100 * timed * true_flops(train.read_text(), source) / budget / REACHED
-    return Done(name, digest(lab, train), budget, seed, *(found.get(key, 0.0) for key in keys), seconds - budget, used)
+    numbers, code = [found.get(key, 0.0) for key in keys], train.read_text()
+    _, steps, tokens, *_ = numbers
+    timed = tokens * 1e6 * max(0.0, 1 - untimed_steps(code) / max(steps, 1.0))
+    used = 100 * timed * true_flops(code, source) / budget / REACHED
+    epochs = re.findall(r"\bepoch: (\d+)", said)
+    more = {"gpu": gpu, "epochs": int(epochs[-1]) if epochs else None}
+    return Done(name, digest(lab, train), budget, seed, *numbers, seconds - budget, used, **more)
+
+
+def untimed_steps(train: str) -> int:
+    found = edits.constants(train).get("UNTIMED_STEPS")
+    return int(found.value) if found else UNTIMED_STEPS
 
 
 def true_flops(train: str, prepare: str) -> float:
@@ -97,20 +126,31 @@ def true_flops(train: str, prepare: str) -> float:
 
 
 def digest(lab: Path, train: Path) -> str:
-    """Of all that a run is made of but data, budget and seed."""
+    """Of all that a run is made of but data, budget, seed, machine and packages."""
     return hashlib.sha256(train.read_bytes() + (lab / "prepare.py").read_bytes()).hexdigest()[:12]
 
 
-def measure(lab: Path, trains: dict[str, Path], budgets: list[int], seeds: list[int], out: Path) -> list[Done]:
+def read(out: Path, codes: dict[str, str], gpu: str) -> list[Done]:
+    """The file's runs of this code on such a GPU; says how many are of others, whose scores are not to be pooled."""
     known = [Done(**json.loads(line)) for line in out.read_text().splitlines()] if out.exists() else []
+    same = [one for one in known if one.code == codes.get(one.name)]
+    for other in sorted({one.gpu or "" for one in same} - {gpu}):
+        count = sum((one.gpu or "") == other for one in same)
+        print(f"{out}: runs of this code on {other or 'a GPU not named'} stand aside ({count}), since this is {gpu}\n")
+    return [one for one in same if one.gpu == gpu]
+
+
+def measure(
+    lab: Path, trains: dict[str, Path], budgets: list[int], seeds: list[int], out: Path, gpu: str
+) -> list[Done]:
     codes = {name: digest(lab, train) for name, train in trains.items()}
-    done = {(one.name, one.budget, one.seed): one for one in known if one.code == codes.get(one.name)}
+    done = {(one.name, one.budget, one.seed): one for one in read(out, codes, gpu)}
     print("| script | budget, s | seed | val_bpb | steps | M tokens | MFU %, own count | true | VRAM, MB | s outside |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for seed in seeds:
         for budget in budgets:
             for name, train in trains.items():
-                one = done.get((name, budget, seed)) or run(lab, name, train, budget, seed)
+                one = done.get((name, budget, seed)) or run(lab, name, train, budget, seed, gpu)
                 if (name, budget, seed) not in done:
                     with out.open("a") as file:
                         file.write(json.dumps(asdict(one)) + "\n")
@@ -154,7 +194,7 @@ def main() -> None:
     arguments = parser.parse_args()
     pairs = arguments.train or [f"stock={ROOT / 'benchmarks' / 'stock_train.py'}", f"ours={arguments.lab / 'train.py'}"]
     trains = {name: Path(file) for name, _, file in (pair.partition("=") for pair in pairs)}
-    done = measure(arguments.lab, trains, sorted(arguments.budgets), arguments.seeds, arguments.out)
+    done = measure(arguments.lab, trains, sorted(arguments.budgets), arguments.seeds, arguments.out, gpu_name())
     print(f"\n{summary(done)}")
 
 
