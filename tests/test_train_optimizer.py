@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import re
 from collections.abc import Iterator
 from types import ModuleType
@@ -204,8 +205,27 @@ def test_two_passes_of_half_a_batch_give_the_gradients_of_one_pass_of_all_of_it(
         other.load_state_dict({**model.state_dict(), **before})
         for name, p in other.named_parameters():
             p.register_post_accumulate_grad_hook(lambda p, name=name, seen=seen: seen.update({name: p.grad.clone()}))
-        assert tiny.train(other, clock.batches(*batches), accumulation=len(batches))[1] == 1
+        one_pass = ((x, y, 1) for x, y, _ in clock.batches(*batches))
+        assert tiny.train(other, one_pass, accumulation=len(batches))[1] == 1
         sums.append({**seen, "squares of n-grams": other.ngrams.squares[:-1]})
     assert len(sums[0]) == len(before) + 1
     for name, whole in sums[0].items():
         torch.testing.assert_close(sums[1][name], whole, rtol=1e-3, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize(("seconds", "learnt"), [(11.0, range(8, 11)), (8.9, range(8))])
+def test_tables_are_learnt_anew_in_each_pass_over_the_text_unless_little_of_it_is_left(
+    tiny: ModuleType, clock: Clock, monkeypatch: pytest.MonkeyPatch, seconds: float, learnt: range
+) -> None:
+    budget(tiny, monkeypatch, seconds, untimed=0)
+    model, batches = random_model(tiny), [torch.full((2, 2, 16), token) for token in range(1, 14)]
+    torch.nn.init.zeros_(model.ngrams.weight)
+    turns = ((batch, 1 + n // 8) for n, batch in enumerate(batches))
+    passes = ((x, y, epoch) for (x, y), epoch in turns for _ in [next(clock.batches(batches[0]))])
+    assert tiny.train(model, passes, accumulation=1)[1] == math.ceil(seconds)
+    rows = [
+        {int(row) for name in model.ngrams.sizes for row in model.ngrams.index(name, x).flatten()} for x, _ in batches
+    ]
+    expected = set().union(*(rows[n] for n in learnt))
+    assert set(model.ngrams.squares[:-1].nonzero().flatten().tolist()) == expected
+    assert set(model.ngrams.weight[:-1].abs().sum(1).nonzero().flatten().tolist()) == expected

@@ -201,6 +201,7 @@ class NgramTables(nn.Module):
         self.register_buffer("weight", torch.zeros(shape, dtype=dtype))
         self.register_buffer("squares", torch.zeros(shape[0]))
         self.waiting, self.steps = [], 0  # (index, gradient) of the backward passes since the last step
+        self.frozen = False
 
     def index(self, name, idx):
         """int64 [B, T, 2]: rows of each place's n-gram. Before a row's start stands token 0."""
@@ -222,12 +223,20 @@ class NgramTables(nn.Module):
     @torch.no_grad()
     def update(self, lr):
         """One step along the gradients of all backward passes since zero_grad."""
-        if self.waiting:
+        if self.waiting and not self.frozen:
             index = torch.cat([index.flatten() for index, _ in self.waiting])
             grads = torch.cat([grad.view(-1, self.weight.size(1)) for _, grad in self.waiting])
             step = ngram_step_fused if CUDA else ngram_step
             step(self.weight, self.squares, index, grads, lr, self.steps)
             self.steps += 1
+
+    def text_comes_again(self, left):
+        """Text finds itself in them the second time: they are learnt anew in each pass over it (MEDA, arXiv
+        2407.01607), and stay as they are where less than a third of one is `left`."""
+        self.frozen = left < 1 / 3
+        if not self.frozen:
+            self.weight.zero_()
+            self.squares.zero_()
 
 
 def ngram_step(weight, squares, index, grads, lr, seed):
@@ -665,7 +674,7 @@ def train(model, batches, accumulation):
     optimizer, report = Optimizer(model), Reporter()
     flops = model.flops_per_token() * TOTAL_BATCH_SIZE
     x, y, epoch = next(batches)
-    trained, step = 0.0, 0
+    trained, step, seen = 0.0, 0, epoch
     while trained < TIME_BUDGET:
         synchronize()
         start = time.time()
@@ -675,7 +684,9 @@ def train(model, batches, accumulation):
             x, y, epoch = next(batches)  # copied while the backward pass runs
         share = min(1.0, trained / TIME_BUDGET)
         optimizer.step(share, step)
-        value = loss.item()
+        if epoch > seen:
+            model.ngrams.text_comes_again(left=(1 - share) * (epoch - 1) / max(share, 1e-9))
+        value, seen = loss.item(), epoch
         synchronize()
         seconds = time.time() - start
         if not value < 100:  # NaN too
