@@ -135,3 +135,21 @@ def test_a_hopeless_run_is_ended_early_unless_it_is_spared(
     assert found.verdict.reason == ("not-lower" if spared else "curve")
     assert (found.last.outcome, found.score is None) == (("scored", False) if spared else ("cut", True))
     assert found.last.hopeless_at < 0.9 and (spared or found.last.seconds < 2.0)
+
+
+@pytest.mark.parametrize(("epoch", "outcome"), [(b"1", "cut"), (b"2", "scored")])
+def test_a_run_that_sees_its_text_again_is_not_ended_for_its_loss(
+    tmp_path: Path, epoch: bytes, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curves, "SPARED", 0.0)
+    train = TRAIN.format(seconds=2.0).replace(':.6f} "', ':.6f} | epoch: 1"')
+    lab = make_quick_lab(tmp_path / "lab", train=train)
+    text = (lab.root / "lab.toml").read_text()
+    (lab.root / "lab.toml").write_text(text.replace('noise = "none"', 'noise = "measured"'))
+    lab = open_lab(lab.root)
+    with Session(lab, LocalRunner()) as session:
+        ensure_baseline(session)
+        worse = session.open().files["train.py"].replace(b"DEPTH = 8", b"DEPTH = 2")
+        worse = worse.replace(b"epoch: 1", b"epoch: " + epoch)
+        found = session.close(Proposal({"train.py": worse}, "far too small", parent=0))
+    assert found.last is not None and (found.last.outcome, found.last.hopeless_at is None) == (outcome, epoch == b"2")

@@ -96,8 +96,16 @@ def test_a_fault_of_the_gpu_is_told_as_such_and_one_of_torch_as_another(
     fault = "def randn(*size, **more):\n    raise RuntimeError('CUDA error: out of memory\\nCompile with DSA')"
     with pytest.raises(LabError, match=r"GPU cannot be used \(RuntimeError: CUDA error: out of memory\): see .*-smi`"):
         probed(monkeypatch, tmp_path, TORCH + fault)
-    with pytest.raises(LabError, match=r"torch cannot be loaded by .* \(OSError: libcudart\): install"):
-        probed(monkeypatch, tmp_path, "raise OSError('libcudart')")
+    for chatter in ("", "print('hello')\n"):
+        with pytest.raises(LabError, match=r"torch cannot be loaded by .* \(OSError: libcudart\): install"):
+            probed(monkeypatch, tmp_path, chatter + "raise OSError('libcudart')")
+
+
+def test_what_torch_says_beside_the_facts_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = "import atexit\natexit.register(print, 'bye')\nprint('hello')\n"
+    assert probed(monkeypatch, tmp_path, last + TORCH).name == "H100"
+    with pytest.raises(LabError, match=r"^torch cannot be loaded by .* \(no output\): install"):
+        probed(monkeypatch, tmp_path, "import os\nos._exit(0)")
 
 
 @pytest.mark.parametrize(

@@ -280,6 +280,22 @@ def test_a_width_that_is_heads_times_their_size_stays_so(turned: Values) -> None
     assert rules.settle(apart, {"DIM": 640}, 1024) == {"DIM": 640}
 
 
+def test_a_width_that_is_heads_times_their_size_is_told_from_another_width() -> None:
+    values: Values = {"DIM": 576, "N_HEADS": 9, "HEAD_DIM": 64, "HIDDEN_DIM": 1536}
+    assert rules.settle(values, {"DIM": 1152}, 1024) == {"DIM": 1152, "N_HEADS": 18}
+    assert rules.settle(values, {"HIDDEN_DIM": 2048}, 1024) == {"HIDDEN_DIM": 2048}
+
+
+def test_a_batch_is_whole_rows_of_the_scripts_own_length_where_it_has_one() -> None:
+    values: Values = {"SEQ_LEN": 384, "TOTAL_BATCH_SIZE": 40320, "DEVICE_BATCH_SIZE": 15}
+    for length in (2048, None):
+        assert rules.settle(values, {"TOTAL_BATCH_SIZE": 20160}, length) == {"TOTAL_BATCH_SIZE": 17280}
+
+
+def test_a_size_of_heads_goes_to_the_next_that_divides_however_far() -> None:
+    assert rules.settle({"N_EMBD": 1024, "HEAD_SIZE": 128}, {"HEAD_SIZE": 192}, None) == {"HEAD_SIZE": 256}
+
+
 def test_a_batch_that_is_counted_in_tokens_stays_whole_passes_of_rows() -> None:
     values: Values = {"BATCH_SIZE": 2**17, "DEVICE_BATCH_SIZE": 32}
     assert rules.settle(values, {"BATCH_SIZE": 2**16}, 2048) == {"BATCH_SIZE": 2**16}

@@ -6,6 +6,9 @@ half, 1.3 % at three quarters, 0.5 % at nine tenths), and as much again, for tho
 schedule, batch, rates or code cross late, so for them only the end counts, and the margins are half as much again. The
 idea is that of Domhan et al., Speeding up automatic hyperparameter optimization by extrapolation of learning curves,
 2015; here nothing is extrapolated.
+
+Nor is a run looked at once it sees its text again: what learns that anew has a higher loss for a while, sooner or later
+than the champion's had.
 """
 
 from __future__ import annotations

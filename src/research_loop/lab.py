@@ -140,13 +140,16 @@ FREE_IT = "see who holds it with `nvidia-smi`, choose another with CUDA_VISIBLE_
 
 def probe_machine() -> Machine:
     """Asks torch in a process of its own: the harness itself never loads it. Raises LabError where it cannot say."""
-    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
-    if done.returncode:
+    command, nothing = [sys.executable, "-c", PROBE], subprocess.DEVNULL
+    done = subprocess.run(command, stdin=nothing, capture_output=True, text=True, errors="replace", check=False)
+    said = done.stdout.splitlines()
+    found = next((line for line in reversed(said) if line.startswith("[")), "")
+    if done.returncode or not found:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        if done.stdout:
+        if "loaded" in said:
             raise LabError(f"the first GPU cannot be used ({last}): {FREE_IT}")
         raise LabError(f"torch cannot be loaded by {sys.executable} ({last}): install the project's dependencies")
-    return Machine(*json.loads(done.stdout.strip().splitlines()[-1]))
+    return Machine(*json.loads(found))
 
 
 def profiles() -> list[dict[str, Any]]:

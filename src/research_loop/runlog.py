@@ -25,6 +25,7 @@ CURVE_POINTS = 200
 TAIL_LINES, TAIL_CHARACTERS = 40, 300
 
 _STEP = re.compile(rb"\s*step\s+(\d+)\s*\(\s*(\d+(?:\.\d+)?)\s*%\)\s*\|\s*loss:\s*([-+.\w]+)\s*(?:\||$)")
+_EPOCH = re.compile(rb"\|\s*epoch:\s*(\d{1,9})\b")
 _LONG_LINE = re.compile(rb"([^\n]{%d})[^\n]+" % LINE_BYTES)
 
 
@@ -154,6 +155,7 @@ class RunLog:
         self.startup_seconds: float | None = None
         self.share: float | None = None
         self.loss: float | None = None
+        self.epoch = 1
         self.steps_lost, self.lost_at = 0, 0.0  # in a row, up to now, whose loss was not finite, and since when
         self.news = 0  # counts lines, so that a caller sees whether there is anything new
         self._file = CappedFile(path)
@@ -290,6 +292,7 @@ class RunLog:
         if match[1] == self._step:
             return True
         self._step, self.loss = match[1], loss
+        self.epoch = int(found[1]) if (found := _EPOCH.search(text)) else self.epoch
         self.share = min(1.0, float(match[2]) / 100)
         self.startup_seconds = now if self.startup_seconds is None else self.startup_seconds
         self.news += 1

@@ -203,7 +203,8 @@ class _Active:
             self._sample_at = now + max(TICK_SECONDS, (self.seconds() - now) / SAMPLE_SHARE)
         if self._examiner and now >= self.job.limit_seconds and not self._examiner.committed.is_set():
             self.stop("limit")
-        if self._gate and self._gate.see(self._log.share, self._log.loss) and not self._gate.pace.spared:
+        again = self._log.epoch > 1  # the text
+        if self._gate and not again and self._gate.see(self._log.share, self._log.loss) and not self._gate.pace.spared:
             self.stop("curve")
         lost = self._log.steps_lost >= LOST_STEPS and now - self._log.lost_at > LOST_SECONDS
         if lost and (self._log.share or 0.0) < LAST_SHARE:  # at the end its score says it

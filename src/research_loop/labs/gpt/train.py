@@ -684,9 +684,7 @@ def train(model, batches, accumulation):
             x, y, epoch = next(batches)  # copied while the backward pass runs
         share = min(1.0, trained / TIME_BUDGET)
         optimizer.step(share, step)
-        if epoch > seen:
-            model.ngrams.text_comes_again(left=(1 - share) * (epoch - 1) / max(share, 1e-9))
-        value, seen = loss.item(), epoch
+        value = loss.item()
         synchronize()
         seconds = time.time() - start
         if not value < 100:  # NaN too
@@ -694,6 +692,9 @@ def train(model, batches, accumulation):
             sys.exit(1)
         step += 1
         trained += seconds if step > UNTIMED_STEPS else 0.0
+        if epoch > seen:
+            model.ngrams.text_comes_again(left=(TIME_BUDGET - trained) * (epoch - 1) / max(trained, 1e-9))
+            seen = epoch
         mfu = 100 * flops / seconds / peak_flops()
         report(step, trained, value, seconds, mfu, epoch)
         if step == 1:  # collections of a large live heap cost half a second each
@@ -737,4 +738,4 @@ def main():
 if __name__ == "__main__":
     main()
     sys.stdout.flush()
-    os._exit(0)  # what torch's compilers leave running takes 2 s to end by itself
+    os._exit(0)  # what torch's compilers leave running takes 2 s to end by itself; nothing of atexit's is run

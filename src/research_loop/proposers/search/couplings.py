@@ -119,14 +119,12 @@ def _rows_follow(link: _Link, values: Mapping[str, Value], settled: dict[str, Va
 def _heads_follow(values: Mapping[str, Value], settled: dict[str, Value]) -> bool:
     """A width that is heads times their size stays so, which many scripts rely on: what was not turned follows. False
     where nothing can."""
-    named = {role(name): name for name in values if _number(values, name)}
-    if not {"width", "heads", "head size"} <= named.keys():
-        return True
-    width, heads, size = named["width"], named["heads"], named["head size"]
     after = {**values, **settled}
-    before, now = (_number(of, width) == _number(of, heads) * _number(of, size) for of in (values, after))
-    if now or not before:
+    triples = itertools.product(*(_named(values, kind) for kind in ("width", "heads", "head size")))
+    apart = [found for found in triples if _is_product(values, *found) and not _is_product(after, *found)]
+    if not apart:
         return True
+    width, heads, size = apart[0]
     follower, other = (size, heads) if heads in settled and size not in settled else (heads, size)
     if follower in settled or _number(after, width) % _number(after, other):
         return False
@@ -136,19 +134,27 @@ def _heads_follow(values: Mapping[str, Value], settled: dict[str, Value]) -> boo
 
 def _links(values: Mapping[str, Value], length: int | None) -> list[_Link]:
     """What divides now."""
-    named = {kind: [name for name in values if role(name) == kind and _number(values, name)] for kind in ROLES}
-    length = length or next((_number(values, name) for name in named["length"]), 1)
-    found = [_Link(name, (), length) for name in named["step"]]
+    named = {kind: _named(values, kind) for kind in ROLES}
+    lengths = {length or 1, *(_number(values, name) for name in named["length"])}
+    found = [_Link(name, (), tokens) for name in named["step"] for tokens in lengths]
     found += [_Link(name, (), math.gcd(_number(values, name), EIGHTS)) for name in named["width"]]
     for kind, part_kind in (*WIDTHS, *BATCHES) if not named["rows"] else (*WIDTHS, *BATCHES[1:]):
         for whole, part in itertools.product(named[kind], named[part_kind]):
             features = math.gcd(_number(values, whole) // _number(values, part), EIGHTS)
-            factor = features if part_kind == "heads" else length if (kind, part_kind) in BATCHES else 1
-            found += [_Link(whole, (part,)), _Link(whole, (part,), factor)]
+            factors = {features} if part_kind == "heads" else lengths if (kind, part_kind) in BATCHES else {1}
+            found += [_Link(whole, (part,), factor) for factor in sorted({1, *factors})]
     if not named["heads"]:
         triples = itertools.product([*named["width"], _SHAPED], named["head size"], named["key heads"])
         found += [_Link(whole, (size, groups)) for whole, size, groups in triples]
     return [link for link in found if link.holds(values)]
+
+
+def _named(values: Mapping[str, Value], kind: str) -> list[str]:
+    return [name for name in values if role(name) == kind and _number(values, name)]
+
+
+def _is_product(values: Mapping[str, Value], width: str, heads: str, size: str) -> bool:
+    return _number(values, width) == _number(values, heads) * _number(values, size)
 
 
 def _number(values: Mapping[str, Value], name: str) -> int:
@@ -168,6 +174,6 @@ def _round(name: str, links: list[_Link], values: Mapping[str, Value], settled: 
     if not links or not wanted or not unit:
         return
     middle = wanted // unit
-    near = sorted((n * unit for n in range(middle - _FARTHEST, middle + _FARTHEST)), key=lambda n: abs(n - wanted))
+    near = sorted((n * unit for n in range(middle - _FARTHEST, middle + _FARTHEST + 1)), key=lambda n: abs(n - wanted))
     sided = (n for n in near if n > 0 and n != old and (n > old) == (wanted > old))
     settled[name] = next((n for n in sided if all(link.holds({**after, name: n}) for link in links)), wanted)
