@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
@@ -153,3 +155,16 @@ def test_a_run_that_sees_its_text_again_is_not_ended_for_its_loss(
         worse = worse.replace(b"epoch: 1", b"epoch: " + epoch)
         found = session.close(Proposal({"train.py": worse}, "far too small", parent=0))
     assert found.last is not None and (found.last.outcome, found.last.hopeless_at is None) == (outcome, epoch == b"2")
+
+
+@pytest.mark.parametrize(("epoch", "count"), [(3, 1), (1, 0)])
+def test_text_that_is_too_short_for_the_budget_is_said_once_and_by_status(
+    tmp_path: Path, research_loop: Callable[..., Popen[str]], epoch: int, count: int
+) -> None:
+    train = TRAIN.format(seconds=0.1).replace(':.6f} "', f':.6f}} | epoch: {epoch}"')
+    lab = make_quick_lab(tmp_path / "lab", train=train)
+    for command in (["run", lab.root, "--experiments", 1], ["status", lab.root]):
+        said, _ = research_loop(*command).communicate()
+        assert said.count("text: runs come to pass 3 over it") == count
+    again, _ = research_loop("run", lab.root, "--experiments", 1).communicate()
+    assert "experiment 2" in again and "over it" not in again

@@ -262,8 +262,9 @@ def status(
     counts = count_models(opened)
     line = wiring.compare_counts(counts) if counts else ""
     place = plain(str(opened.root))
+    history, again, spent = ledger.history, wiring.compare_passes(ledger), ledger.spent()
     said = text.status(
-        ledger.history, opened.config, place=place, branch=branch, live=live, counts=line, spent=ledger.spent()
+        history, opened.config, place=place, branch=branch, live=live, counts=line, again=again, spent=spent
     )
     print(said)
 

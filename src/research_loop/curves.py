@@ -18,7 +18,7 @@ import itertools
 import random
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from research_loop.records import Point
@@ -31,6 +31,8 @@ EVERY, LAST = 0.05, 0.95
 LATE, WIDER = 0.75, 1.5
 NOISE = 4.0
 """Deviations between the champion's own curves, on top of the margin."""
+EPOCHS = "epochs"
+"""In a run's summary: the pass over its text that its log came to, where that is not the first."""
 SPARED = 0.1
 """Of hopeless runs go on all the same: those that end better tell how often the rule is wrong."""
 _CROSSES = re.compile(r"(.*_)?(WARM\w*|COOL\w*|LR|RATE|FINAL|DECAY|BATCH|SCHEDULE|MOMENTUM|BETAS?)(_.*)?")
@@ -101,3 +103,10 @@ def pace_of(curves: Iterable[tuple[Point, ...]], changed: Iterable[str] | None, 
     crosses = changed is None or any(_CROSSES.fullmatch(name) for name in changed)
     spared = random.Random(seed).random() < SPARED
     return Pace(tuple(points), tuple(spread), WIDER if crosses else 1.0, LATE if crosses else MARGINS[0][0], spared)
+
+
+def text_again(summaries: Iterable[Mapping[str, float]]) -> str:
+    """What to do about runs that see their text more than once; "" where none does."""
+    last = max((int(summary.get(EPOCHS, 1)) for summary in summaries), default=1)
+    cure = "a new lab with more of it (`--num-shards`, `--data`), or with a shorter --budget, tells more"
+    return f"text: runs come to pass {last} over it, and learn some of it by heart: {cure}" if last > 1 else ""

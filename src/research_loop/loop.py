@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 
+from research_loop.curves import text_again
 from research_loop.desk import Desk
 from research_loop.errors import LabError, ProposalError
 from research_loop.proposers import Proposer
@@ -130,4 +131,6 @@ def ensure_baseline(session: Session) -> Experiment | None:
         slow = f"on a slow or busy machine raise limit_seconds in lab.toml, which is {limit:g}; else "
         cure = f"{slow if baseline.verdict.reason == 'timeout' else ''}`research-loop show {n}` has its log; mend it"
         raise LabError(f"the baseline has no score ({fact}): {cure}, start again")
+    if again := text_again(session.ledger.summary(n, run.k) for run in baseline.runs):
+        session.note(again)
     return baseline

@@ -161,6 +161,14 @@ def editors_of(config: LabConfig, names: list[str], usd: float | None) -> tuple[
     return found, lambda session: Desk(session, drafters, usd=usd, shared=found.name if shared else "")
 
 
+def compare_passes(ledger: Ledger) -> str:
+    """What there is to say of text that the champion's runs see more than once."""
+    from research_loop.curves import text_again
+
+    champion = ledger.history.champion
+    return text_again(ledger.summary(champion.n, run.k) for run in champion.runs) if champion else ""
+
+
 def facts(lab: Lab, ledger: Ledger) -> dict[str, Any]:
     """What `status` says, as data."""
     from research_loop.branch import branch_name

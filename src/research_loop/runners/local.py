@@ -23,7 +23,7 @@ from typing import BinaryIO, Literal
 
 import psutil
 
-from research_loop.curves import Gate
+from research_loop.curves import EPOCHS, Gate
 from research_loop.errors import RunError
 from research_loop.exam import Examiner
 from research_loop.gpus import first_gpu, machine
@@ -249,6 +249,7 @@ class _Active:
         marks = self._examiner.marks() if self._examiner else None
         result = conclude(ending, log.summary, log.tail(), job.metric, log.loss, near_limit, marks)
         summary = read_summary(log.summary, job.metric, job.memory_metric)
+        summary |= {EPOCHS: float(log.epoch)} if log.epoch > 1 else {}
         return replace(
             result,
             detail="; ".join(part for part in (result.detail, log.trouble) if part),

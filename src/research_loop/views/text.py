@@ -86,15 +86,16 @@ def status(
     branch: str,
     live: Sequence[Live],
     counts: str,
+    again: str = "",
     spent: Spent = NOTHING_SPENT,
     last: int = 10,
 ) -> str:
-    """`research-loop status`."""
+    """`research-loop status`; `again` is what there is to say of text that runs see more than once."""
     lines = [f"{place}: {branch}, {len(history.experiments)} experiments, {tally(history)}"]
     if history.champion and history.champion.score:
         lines += [f"{best(history, config.metric)}, {VERIFIED[history.champion.score.verified]}"]
     time_line = account(history, config.budget_seconds).line()
-    facts = (noise_line(history, config), time_line, early_stop_line(history), money_line(history, spent), counts)
+    facts = noise_line(history, config), again, time_line, early_stop_line(history), money_line(history, spent), counts
     lines += [fact for fact in facts if fact]
     for run in live:
         left = max(0.0, run.budget_seconds - (run.share or 0.0) * run.budget_seconds)
