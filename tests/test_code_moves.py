@@ -289,3 +289,11 @@ def test_arguments_of_a_function_change_and_its_body_does_not() -> None:
 def test_a_number_matches_its_equal_but_a_truth_does_not() -> None:
     assert rewritten("y = 1.0 - x\n", [Edit("1 - _a", "{a}")]) == "y = x\n"
     assert rewritten("y = True - x\n", [Edit("1 - _a", "{a}")]) is None
+
+
+@pytest.mark.parametrize("count", range(6, 11))
+def test_after_a_rewriting_of_many_edits_the_next_one_still_finds_its_places(count: int) -> None:
+    source = "".join(f"{name}{count} = 1\n" for name in "abcdefghijkl")
+    many = [Edit(f"{name}{count} = 1", f"{name}{count} = 2") for name in "abcdefghij"[:count]]
+    assert rewritten(source, many) == source.replace("= 1", "= 2", count)
+    assert rewritten(source, [Edit(f"k{count} = 1", "")]) == source.replace(f"k{count} = 1\n", "")

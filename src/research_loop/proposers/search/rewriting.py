@@ -77,34 +77,35 @@ def rewritten(source: str, edits: Sequence[Edit]) -> str | None:
 
 
 def _edited(source: str, edit: Edit, known: _Pieces) -> tuple[str, _Pieces] | None:
-    data, tree = source.encode(), _tree(source)
-    pattern = _parsed(edit.old)
-    found = list(_matches(_by_kind(source).get(type(pattern), []), pattern, known))
+    data, read, pattern = source.encode(), _read(source), _parsed(edit.old)
+    found = list(_matches(read.by_kind.get(type(pattern), []), pattern, known))
     if len(found) != edit.times or not _agree([names for _, names in found]):
         return None
     pieces = {**known, **{name: _piece(data, node) for name, node in found[0][1].items()}}
-    places = [_place(data, node) for node in _whole(tree, [node for node, _ in found], edit)]
+    places = [_place(data, node) for node in _whole(read.tree, [node for node, _ in found], edit)]
     new = _filled_tree(edit.new, pieces)
     for place in sorted(places, key=lambda place: place.start, reverse=True):
         data = _spliced(data, place, edit.new, pieces)
-    result = data.decode()
-    return (result, pieces) if _reads_as(tree, _tree(result), {id(place.node): new for place in places}) else None
+    result, replaced = data.decode(), {id(place.node): new for place in places}
+    return (result, pieces) if _reads_as(read.tree, _read(result).tree, replaced) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """A tree that nobody changes, and its nodes: most patterns are of a kind that is rare."""
+
+    tree: ast.Module
+    by_kind: Mapping[type, list[ast.AST]]
 
 
 @lru_cache(maxsize=8)
-def _tree(source: str) -> ast.Module:
-    """Parsed once for all the edits that are tried on it; nobody changes it."""
+def _read(source: str) -> _Parsed:
+    """Parsed once for all the edits that are tried on it; tree and nodes together, as they are told by identity."""
     tree: ast.Module = parsing.parse(source)
-    return tree
-
-
-@lru_cache(maxsize=8)
-def _by_kind(source: str) -> dict[type, list[ast.AST]]:
-    """The tree's nodes: most patterns are of a kind that is rare."""
-    found: dict[type, list[ast.AST]] = {}
-    for node in ast.walk(_tree(source)):
-        found.setdefault(type(node), []).append(node)
-    return found
+    by_kind: dict[type, list[ast.AST]] = {}
+    for node in ast.walk(tree):
+        by_kind.setdefault(type(node), []).append(node)
+    return _Parsed(tree, by_kind)
 
 
 # ---------------------------------------------------------------------------------------------------------- matching
