@@ -139,30 +139,40 @@ def test_a_hopeless_run_is_ended_early_unless_it_is_spared(
     assert found.last.hopeless_at < 0.9 and (spared or found.last.seconds < 2.0)
 
 
-@pytest.mark.parametrize(("epoch", "outcome"), [(b"1", "cut"), (b"2", "scored")])
-def test_a_run_that_sees_its_text_again_is_not_ended_for_its_loss(
-    tmp_path: Path, epoch: bytes, outcome: str, monkeypatch: pytest.MonkeyPatch
+DATA = '\n[data]\nsource = "texts"\n'
+
+
+@pytest.mark.parametrize(("data", "epoch", "outcome"), [(DATA, b"1", "cut"), (DATA, b"2", "scored"), ("", b"2", "cut")])
+def test_a_run_that_sees_its_text_again_is_not_ended_for_its_loss_where_the_lab_has_a_text(
+    tmp_path: Path, data: str, epoch: bytes, outcome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(curves, "SPARED", 0.0)
-    train = TRAIN.format(seconds=2.0).replace(':.6f} "', ':.6f} | epoch: 1"')
+    train = "EPOCH = 1\n" + TRAIN.format(seconds=2.0).replace(':.6f} "', ':.6f} | epoch: {EPOCH}"')
     lab = make_quick_lab(tmp_path / "lab", train=train)
-    text = (lab.root / "lab.toml").read_text()
+    text = (lab.root / "lab.toml").read_text() + data
     (lab.root / "lab.toml").write_text(text.replace('noise = "none"', 'noise = "measured"'))
     lab = open_lab(lab.root)
     with Session(lab, LocalRunner()) as session:
         ensure_baseline(session)
         worse = session.open().files["train.py"].replace(b"DEPTH = 8", b"DEPTH = 2")
-        worse = worse.replace(b"epoch: 1", b"epoch: " + epoch)
+        worse = worse.replace(b"EPOCH = 1", b"EPOCH = " + epoch)
         found = session.close(Proposal({"train.py": worse}, "far too small", parent=0))
-    assert found.last is not None and (found.last.outcome, found.last.hopeless_at is None) == (outcome, epoch == b"2")
+    assert found.last is not None and found.last.outcome == outcome
+    assert (found.last.hopeless_at is None) == (outcome == "scored")
 
 
-@pytest.mark.parametrize(("epoch", "count"), [(3, 1), (1, 0)])
-def test_text_that_is_too_short_for_the_budget_is_said_once_and_by_status(
-    tmp_path: Path, research_loop: Callable[..., Popen[str]], epoch: int, count: int
+@pytest.mark.parametrize(("data", "epoch", "count"), [(DATA, 3, 1), (DATA, 1, 0), ("", 3, 0)])
+def test_text_that_is_too_short_for_the_budget_is_said_once_and_by_status_where_the_lab_has_a_text(
+    tmp_path: Path, research_loop: Callable[..., Popen[str]], data: str, epoch: int, count: int
 ) -> None:
     train = TRAIN.format(seconds=0.1).replace(':.6f} "', f':.6f}} | epoch: {epoch}"')
     lab = make_quick_lab(tmp_path / "lab", train=train)
+    (tmp_path / "texts").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "texts" / name).write_text("One story.\n" * 100)
+    (lab.root / "prepare.py").write_text("")
+    text = (lab.root / "lab.toml").read_text() + data.replace("texts", str(tmp_path / "texts"))
+    (lab.root / "lab.toml").write_text(text)
     for command in (["run", lab.root, "--experiments", 1], ["status", lab.root]):
         said, _ = research_loop(*command).communicate()
         assert said.count("text: runs come to pass 3 over it") == count

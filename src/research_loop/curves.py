@@ -8,7 +8,7 @@ idea is that of Domhan et al., Speeding up automatic hyperparameter optimization
 2015; here nothing is extrapolated.
 
 Nor is a run looked at once it sees its text again: what learns that anew has a higher loss for a while, sooner or later
-than the champion's had.
+than the champion's had. Passes are counted only where lab.toml has a text ([data]): elsewhere several are usual.
 """
 
 from __future__ import annotations

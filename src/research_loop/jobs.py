@@ -76,7 +76,8 @@ class JobMaker:
         spec = self._spec(work, shown, experiment if ours else None, gpu.number if gpu else first_gpu())
         command, environment = self._contained((python, *config.command[1:]), spec, environment)
         seconds = config.budget_seconds, config.limit_seconds
-        return Job(n, k, command, work, log, environment, config.metric, config.memory, *seconds, exam, gpu=gpu)
+        names, counts_passes = (config.metric, config.memory), config.source is not None
+        return Job(n, k, command, work, log, environment, *names, *seconds, exam, gpu=gpu, counts_passes=counts_passes)
 
     def dry(self, files: Files, commit: str, command: tuple[str, ...], seconds: float) -> Job:
         """A job on files that are no experiment's yet, in `commit`'s folder, without GPU or exam."""

@@ -84,7 +84,8 @@ class Job:
     """One run to be started: a command in a prepared folder. With `exam`, the harness scores it.
 
     `limit_seconds` is the hard limit by the harness's clock, `budget_seconds` what the run is to train for. `gpu` is
-    its own of those that `machine` names; None where there is no choice.
+    its own of those that `machine` names; None where there is no choice. `counts_passes` where lab.toml has a text: an
+    `epoch: 2` in the log says then that it comes again, where in other tasks several are usual.
     """
 
     n: int
@@ -101,6 +102,7 @@ class Job:
     pace: Pace | None = None
     gpu: Gpu | None = None
     machine: str | None = None
+    counts_passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,11 @@ class _Active:
         """Since the spawn, by the harness's clock."""
         return time.monotonic() - self._spawned
 
+    @property
+    def _passes(self) -> int:
+        """The pass over its text that the run has come to; the first where they are not counted."""
+        return self._log.epoch if self.job.counts_passes else 1
+
     def read(self) -> bool:
         """Take one chunk of output; False at its end."""
         try:
@@ -203,7 +208,7 @@ class _Active:
             self._sample_at = now + max(TICK_SECONDS, (self.seconds() - now) / SAMPLE_SHARE)
         if self._examiner and now >= self.job.limit_seconds and not self._examiner.committed.is_set():
             self.stop("limit")
-        again = self._log.epoch > 1  # the text
+        again = self._passes > 1  # the text
         if self._gate and not again and self._gate.see(self._log.share, self._log.loss) and not self._gate.pace.spared:
             self.stop("curve")
         lost = self._log.steps_lost >= LOST_STEPS and now - self._log.lost_at > LOST_SECONDS
@@ -249,7 +254,7 @@ class _Active:
         marks = self._examiner.marks() if self._examiner else None
         result = conclude(ending, log.summary, log.tail(), job.metric, log.loss, near_limit, marks)
         summary = read_summary(log.summary, job.metric, job.memory_metric)
-        summary |= {EPOCHS: float(log.epoch)} if log.epoch > 1 else {}
+        summary |= {EPOCHS: float(self._passes)} if self._passes > 1 else {}
         return replace(
             result,
             detail="; ".join(part for part in (result.detail, log.trouble) if part),
