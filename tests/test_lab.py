@@ -9,7 +9,7 @@ import pytest
 
 from research_loop import edits, wiring
 from research_loop.errors import ConfigError, LabError, ProposalError
-from research_loop.lab import Machine, Wish, fitting, make_gpt_lab, open_lab, probe_machine, profiles
+from research_loop.lab import Machine, Wish, check_same_lab, fitting, make_gpt_lab, open_lab, probe_machine, profiles
 from research_loop.testing.labs import git
 
 
@@ -162,6 +162,28 @@ def test_data_by_path_means_the_same_from_any_folder(tmp_path: Path, monkeypatch
     (tmp_path / "texts").mkdir()
     lab = make_gpt_lab(tmp_path / "lab", Wish(profile="cpu", source="texts", num_shards=3))
     assert (lab.config.source, lab.config.num_shards) == (str(tmp_path / "texts"), 3)
+
+
+@pytest.mark.parametrize(
+    ("wish", "count"),
+    [
+        (Wish(profile="gpu-141gb"), 36),
+        (Wish(profile="gpu-80gb"), 36),
+        (Wish(profile="gpu-48gb"), 24),
+        (Wish(profile="gpu-24gb"), None),
+        (Wish(profile="gpu-80gb", source="climbmix"), 36),
+        (Wish(profile="gpu-80gb", num_shards=3), 3),
+        (Wish(profile="gpu-80gb", source="tinystories"), None),
+    ],
+)
+def test_lab_toml_says_how_many_shards_a_profile_takes_of_its_own_source(
+    tmp_path: Path, wish: Wish, count: int | None
+) -> None:
+    lab = make_gpt_lab(tmp_path / "lab", wish)
+    assert lab.config.num_shards == count
+    assert (f"num_shards = {count}\n" in (lab.root / "lab.toml").read_text()) == (count is not None)
+    for again in (wish, Wish(num_shards=count), Wish()):
+        check_same_lab(lab, again)
 
 
 def test_the_users_own_train_py_is_taken_byte_for_byte(tmp_path: Path) -> None:

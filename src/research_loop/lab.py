@@ -214,6 +214,8 @@ def make_gpt_lab(root: Path, wish: Wish) -> Lab:
 
 def _tables(wish: Wish, chosen: Mapping[str, Any], seconds: int) -> dict[str, dict[str, Any]]:
     """Sections and keys of the new lab's lab.toml."""
+    # counted in shards of the profile's own source
+    usual = chosen.get("num_shards") if wish.source in (None, chosen["source"]) else None
     return {
         "task": {
             "command": ["python", "train.py"],
@@ -227,7 +229,7 @@ def _tables(wish: Wish, chosen: Mapping[str, Any], seconds: int) -> dict[str, di
             "memory": "peak_vram_mb",
         },
         "budget": {"seconds": seconds, "limit_seconds": max(2 * seconds, seconds + int(chosen["startup_seconds"]))},
-        "data": {"source": wish.source or chosen["source"], "num_shards": wish.num_shards},
+        "data": {"source": wish.source or chosen["source"], "num_shards": wish.num_shards or usual},
         "lab": {"profile": chosen["name"], "train": str(wish.train.resolve()) if wish.train else None},
     }
 
