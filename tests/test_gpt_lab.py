@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +25,18 @@ from research_loop.loop import ensure_baseline
 from research_loop.runners.local import LocalRunner
 from research_loop.session import Session
 from research_loop.testing.labs import set_constants
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(train: ModuleType, prepare: ModuleType) -> Iterator[None]:
+    """Both modules serve a whole session: a constant that a test leaves changed would change those after it."""
+    before = constants(train, prepare)
+    yield
+    assert constants(train, prepare) == before
+
+
+def constants(*modules: ModuleType) -> list[dict[str, object]]:
+    return [{name: value for name, value in vars(module).items() if name.isupper()} for module in modules]
 
 
 def by_hand(lab: Lab, **changes: object) -> tuple[int, str]:
@@ -65,9 +78,11 @@ def test_a_batch_that_does_not_divide_is_one_line(gpt_lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["L", "SL"])
-def test_no_position_sees_the_future_or_past_its_window(train: ModuleType, pattern: str) -> None:
+def test_no_position_sees_the_future_or_past_its_window(
+    train: ModuleType, pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
-    train.WINDOW_PATTERN = pattern
+    monkeypatch.setattr(train, "WINDOW_PATTERN", pattern)
     model = train.GPT(1024)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
@@ -105,8 +120,9 @@ def test_an_optimizer_has_nothing_to_do_for_parameters_that_are_not_there(train:
     train.Adam([], 0.01).step(1.0)
 
 
-def test_the_schedule_follows_the_share_of_the_budget(train: ModuleType) -> None:
-    train.WARMUP_RATIO, train.WARMDOWN_RATIO, train.FINAL_LR_FRAC = 0.1, 0.5, 0.2
+def test_the_schedule_follows_the_share_of_the_budget(train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WARMUP_RATIO": 0.1, "WARMDOWN_RATIO": 0.5, "FINAL_LR_FRAC": 0.2}.items():
+        monkeypatch.setattr(train, name, value)
     rates = [train.lr_multiplier(share) for share in (0.0, 0.05, 0.3, 0.5, 0.75, 1.0)]
     assert rates == pytest.approx([0.0, 0.5, 1.0, 1.0, 0.6, 0.2])
 
