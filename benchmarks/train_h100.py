@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,27 +49,32 @@ GPU = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_availab
 class Done:
     """One run. `outside` is its wall clock less the budget, in seconds; tokens in millions; `code` is its digest;
     `true_mfu` is in per cent of REACHED, of timed steps; `gpu` is a name or "cpu"; `epochs` is the last that the log
-    counts. Older files have neither of these two."""
+    counts. Older files have neither of these two. None is what the script does not print."""
 
     name: str
     code: str
     budget: int
     seed: int
     bpb: float
-    steps: float
-    tokens: float
-    mfu: float
-    vram_mb: float
+    steps: float | None
+    tokens: float | None
+    mfu: float | None
+    vram_mb: float | None
     outside: float
-    true_mfu: float = 0.0
+    true_mfu: float | None = None
     gpu: str | None = None
     epochs: int | None = None
 
     def line(self) -> str:
+        counts, shares = f"{cell(self.steps, 0)} | {cell(self.tokens)}", f"{cell(self.mfu)} | {cell(self.true_mfu)}"
         return (
-            f"| {self.name} | {self.budget} | {self.seed} | {self.bpb:.6f} | {self.steps:.0f} | {self.tokens:.1f} "
-            f"| {self.mfu:.1f} | {self.true_mfu:.1f} | {self.vram_mb:.0f} | {self.outside:.1f} |"
+            f"| {self.name} | {self.budget} | {self.seed} | {self.bpb:.6f} | {counts} "
+            f"| {shares} | {cell(self.vram_mb, 0)} | {self.outside:.1f} |"
         )
+
+
+def cell(value: float | None, places: int = 1) -> str:
+    return "-" if value is None else f"{value:.{places}f}"
 
 
 def gpu_name() -> str:
@@ -98,14 +105,22 @@ def run(lab: Path, name: str, train: Path, budget: int, seed: int, gpu: str) -> 
     found = read_summary(lines, "val_bpb", "peak_vram_mb")
     if ended.returncode or "val_bpb" not in found:
         raise SystemExit("\n".join([f"{name}: exit code {ended.returncode}, no score:", *lines[-15:]]))
-    keys = ("val_bpb", "num_steps", "total_tokens_M", "mfu_percent", "peak_vram_mb")
-    numbers, code = [found.get(key, 0.0) for key in keys], train.read_text()
-    _, steps, tokens, *_ = numbers
-    timed = tokens * 1e6 * max(0.0, 1 - untimed_steps(code) / max(steps, 1.0))
-    used = 100 * timed * true_flops(code, source) / budget / REACHED
+    keys = ("num_steps", "total_tokens_M", "mfu_percent", "peak_vram_mb")
+    numbers = [found["val_bpb"], *map(found.get, keys)]
+    used = true_mfu(found, train.read_text(), source, budget)
     epochs = re.findall(r"\bepoch: (\d+)", said)
     more = {"gpu": gpu, "epochs": int(epochs[-1]) if epochs else None}
     return Done(name, digest(lab, train), budget, seed, *numbers, seconds - budget, used, **more)
+
+
+def true_mfu(found: dict[str, float], train: str, prepare: str, budget: int) -> float | None:
+    """In per cent of REACHED, over the seconds that the script says it trained for, else the budget; None where its
+    summary has no steps or no tokens."""
+    steps, tokens = found.get("num_steps"), found.get("total_tokens_M")
+    if steps is None or tokens is None:
+        return None
+    timed = tokens * 1e6 * max(0.0, 1 - untimed_steps(train) / max(steps, 1.0))
+    return 100 * timed * true_flops(train, prepare) / (found.get("training_seconds") or budget) / REACHED
 
 
 def untimed_steps(train: str) -> int:
@@ -119,10 +134,18 @@ def true_flops(train: str, prepare: str) -> float:
     depth, tokens, pattern = int(values["DEPTH"]), int(values["MAX_SEQ_LEN"]), str(values["WINDOW_PATTERN"])
     width = couplings.width(depth, int(values["ASPECT_RATIO"]), int(values["HEAD_DIM"]))
     letters = [pattern[i % len(pattern)] for i in range(depth - 1)] + ["L"]
-    short = min(int(values.get("SHORT_WINDOW", tokens // 2)), tokens)
-    windows = [tokens if letter == "L" else short for letter in letters]
-    seen = sum((window * (window + 1) / 2 + (tokens - window) * window) / tokens for window in windows)
+    seen = sum(tokens_seen(letter, tokens, values.get("SHORT_WINDOW")) for letter in letters)
     return 6.0 * width * (12 * depth * width + int(values["VOCAB_SIZE"])) + 12.0 * width * seen
+
+
+def tokens_seen(letter: str, tokens: int, block: object) -> float:
+    """By a query on average: of what is before it in its row or block, or in upstream's recipe of the last half row."""
+    if letter == "L":
+        return (tokens + 1) / 2
+    if isinstance(block, int):
+        return (min(block, tokens) + 1) / 2
+    window = tokens // 2
+    return (window * (window + 1) / 2 + (tokens - window) * window) / tokens
 
 
 def digest(lab: Path, train: Path) -> str:
@@ -130,7 +153,7 @@ def digest(lab: Path, train: Path) -> str:
     return hashlib.sha256(train.read_bytes() + (lab / "prepare.py").read_bytes()).hexdigest()[:12]
 
 
-def read(out: Path, codes: dict[str, str], gpu: str) -> list[Done]:
+def read(out: Path, codes: Mapping[str, str], gpu: str) -> list[Done]:
     """The file's runs of this code on such a GPU; says how many are of others, whose scores are not to be pooled."""
     known = [Done(**json.loads(line)) for line in out.read_text().splitlines()] if out.exists() else []
     same = [one for one in known if one.code == codes.get(one.name)]
@@ -141,21 +164,25 @@ def read(out: Path, codes: dict[str, str], gpu: str) -> list[Done]:
 
 
 def measure(
-    lab: Path, trains: dict[str, Path], budgets: list[int], seeds: list[int], out: Path, gpu: str
+    lab: Path,
+    trains: Mapping[str, Path],
+    budgets: Sequence[int],
+    seeds: Sequence[int],
+    out: Path,
+    gpu: str,
+    make: Callable[[Path, str, Path, int, int, str], Done] = run,
 ) -> list[Done]:
+    """Runs in turn, as `make` makes them, but for those that the file has; each is written there as it ends."""
     codes = {name: digest(lab, train) for name, train in trains.items()}
     done = {(one.name, one.budget, one.seed): one for one in read(out, codes, gpu)}
     print("| script | budget, s | seed | val_bpb | steps | M tokens | MFU %, own count | true | VRAM, MB | s outside |")
     print("|---|---|---|---|---|---|---|---|---|---|")
-    for seed in seeds:
-        for budget in budgets:
-            for name, train in trains.items():
-                one = done.get((name, budget, seed)) or run(lab, name, train, budget, seed, gpu)
-                if (name, budget, seed) not in done:
-                    with out.open("a") as file:
-                        file.write(json.dumps(asdict(one)) + "\n")
-                done[name, budget, seed] = one
-                print(one.line(), flush=True)
+    for seed, budget, (name, train) in itertools.product(seeds, budgets, trains.items()):
+        if (name, budget, seed) not in done:
+            done[name, budget, seed] = one = make(lab, name, train, budget, seed, gpu)
+            with out.open("a") as file:
+                file.write(json.dumps(asdict(one)) + "\n")
+        print(done[name, budget, seed].line(), flush=True)
     return [done[name, budget, seed] for seed in seeds for budget in budgets for name in trains]
 
 

@@ -65,7 +65,8 @@ def test_true_flops_are_those_counted_by_hand(bench: ModuleType) -> None:
     by_hand = 6 * (8 * 12 * 512 * 512 + 512 * 8192) + 12 * 512 * seen
     assert bench.true_flops(stock, PREPARE) == by_hand == pytest.approx(0.21707e9, rel=1e-4)
     wider = TRAIN.replace("DEPTH = 8", "DEPTH = 9\nSHORT_WINDOW = 256").replace("= 64", "= 71").replace("SSSL", "SSSSL")
-    assert bench.true_flops(wider, PREPARE) == pytest.approx(0.3255e9, rel=1e-4), "width 640"
+    blocks = 2 * 1024.5 + 7 * 128.5  # where the script says how long they are
+    assert bench.true_flops(wider, PREPARE) == 6 * 640 * (12 * 9 * 640 + 8192) + 12 * 640 * blocks
     one = TRAIN.replace("DEPTH = 8", "DEPTH = 1\nSHORT_WINDOW = 256")
     assert bench.true_flops(one, PREPARE) == 6 * (12 * 128 * 128 + 128 * 8192) + 12 * 128 * 1024.5, "one layer sees all"
 
@@ -81,6 +82,26 @@ def test_a_run_is_what_its_log_and_its_summary_say(bench: ModuleType, lab: Path)
     assert (done.bpb, done.steps, done.tokens, done.mfu, done.vram_mb) == (1.3, 100, 50.0, 12.5, 512.0)
     assert done.epochs == 2 and -10 < done.outside < 20
     assert done.true_mfu == pytest.approx(100 * 0.9 * 50e6 * 0.21707e9 / 10 / 798e12, rel=1e-4), "90 steps were timed"
+    assert done.line() == f"| one | 10 | 3 | 1.300000 | 100 | 50.0 | 12.5 | 122.4 | 512 | {done.outside:.1f} |"
+
+
+def test_seconds_of_training_are_those_that_the_script_says_where_it_does(bench: ModuleType, lab: Path) -> None:
+    (lab / "train.py").write_text(TRAIN + 'print("training_seconds: 12.5")\n')
+    done = bench.run(lab, "one", lab / "train.py", 10, 3, "cpu")
+    assert done.true_mfu == pytest.approx(100 * 0.9 * 50e6 * 0.21707e9 / 12.5 / 798e12, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [("mfu_percent", "mfu"), ("peak_vram_mb", "vram_mb"), ("num_steps", "steps"), ("total_tokens_M", "tokens")],
+)
+def test_what_a_script_does_not_print_is_not_measured(bench: ModuleType, lab: Path, key: str, field: str) -> None:
+    (lab / "train.py").write_text(TRAIN.replace(f"{key}:", f"not_{key}:"))
+    (done,) = bench.measure(lab, {"one": lab / "train.py"}, [10], [1], lab / "out.jsonl", "cpu")
+    none = {field, "true_mfu"} if field in ("steps", "tokens") else {field}
+    assert {name for name, value in asdict(done).items() if value is None} == none
+    assert done.line().split().count("-") == len(none)
+    assert bench.read(lab / "out.jsonl", {"one": done.code}, "cpu") == [done]
 
 
 NO_SCORE = TRAIN.replace("print(f", "print('val_bpb: nan')\nsys.exit()\nprint(f", 1)
