@@ -28,8 +28,9 @@ def attention(h: torch.Tensor, w: dict[str, torch.Tensor], values: list[torch.Te
         gates = 2 * torch.sigmoid(h[:, :32] @ w[f"attn.ve_gates.{i}.weight"].T)
         v = v + gates[..., None] * value.view(T, 3, 16)
     scores = torch.einsum("qhd,khd->hqk", turned(q), turned(k)) / 4
-    distance = torch.arange(T)[:, None] - torch.arange(T)
-    scores = scores.masked_fill((distance < 0) | (distance >= window), -torch.inf)
+    place = torch.arange(T)
+    unseen = (place[:, None] < place) | (place[:, None] // window != place // window)
+    scores = scores.masked_fill(unseen, -torch.inf)
     return torch.einsum("hqk,khd->qhd", scores.softmax(-1), v).flatten(1) @ w["attn.c_proj.weight"].T
 
 

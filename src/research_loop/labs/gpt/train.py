@@ -26,8 +26,8 @@ from prepare import MAX_SEQ_LEN, TIME_BUDGET, Tokenizer, evaluate_bpb, make_data
 DEPTH = 8  # transformer blocks
 ASPECT_RATIO = 64  # width = DEPTH * ASPECT_RATIO, rounded up to whole heads
 HEAD_DIM = 128
-WINDOW_PATTERN = "SSSL"  # per layer, repeated: S attends SHORT_WINDOW tokens, L all; the last layer is L
-SHORT_WINDOW = 256
+WINDOW_PATTERN = "SSSL"  # per layer, repeated: S attends within SHORT_WINDOW tokens, L all; the last layer is L
+SHORT_WINDOW = 512
 
 TOTAL_BATCH_SIZE = 2**17  # tokens an optimizer step
 DEVICE_BATCH_SIZE = 64  # rows a forward pass: lower it when memory runs out
@@ -39,14 +39,17 @@ WEIGHT_DECAY = 0.2  # of the matrices, falling to 0 over the run
 ADAM_BETAS = (0.8, 0.95)
 ADAM_EPS = 1e-10
 WARMUP_RATIO = 0.0  # shares of the time budget
-WARMDOWN_RATIO = 0.5
-FINAL_LR_FRAC = 0.0
+WARMDOWN_RATIO = 0.75
+FINAL_LR_FRAC = 0.05
 
 MUON_MOMENTUM = 0.95
+MOMENTUM_DIP = 0.1  # lower by so much at first, until step MOMENTUM_STEPS, and toward the end
+MOMENTUM_STEPS = 300
 MUON_BETA2 = 0.95  # second moment of a matrix's rows
 ROPE_BASE = 10_000
 SOFTCAP = 15  # above 0; logits stay within it (Gemma 2, arXiv 2408.00118)
 X0_INIT = 0.1  # share of the embedding added back before each block
+GATE_CHANNELS = 32  # of a layer's input, which the gates of value embeddings read
 BIGRAM_ROWS = 2**18  # of a table of hashed pairs of tokens, one for each layer with value embeddings; 0 for none
 TRIGRAM_ROWS = 2**19  # of the one table of hashed triples
 NGRAM_LR = 2.0  # of those tables (Adagrad), the same throughout the run
@@ -109,29 +112,27 @@ def rotate(x, cos, sin):
 
 
 def window_sizes():
-    """Tokens each layer attends to, itself included (sliding windows: Longformer, arXiv 2004.05150)."""
+    """Tokens of the blocks that each layer attends within."""
     letters = [WINDOW_PATTERN[i % len(WINDOW_PATTERN)] for i in range(DEPTH - 1)] + ["L"]
     return [MAX_SEQ_LEN if letter == "L" else min(SHORT_WINDOW, MAX_SEQ_LEN) for letter in letters]
 
 
-def flash_sides(window):
-    """Tokens that FlashAttention lets a query see before and after itself."""
-    return {"window_size_left": window - 1, "window_size_right": 0}
+def blocks_of(x, size):
+    """[B, T, heads, head_dim] -> [n, heads, size, head_dim]; zeros fill up the last block of a row."""
+    spare = -x.size(1) % size
+    x = F.pad(x, (0, 0, 0, 0, 0, spare)) if spare else x
+    return x.reshape(-1, size, *x.shape[2:]).transpose(1, 2)
 
 
 def attend(q, k, v, window):
-    """Causal attention over the last `window` tokens. q, k, v: [B, T, heads, head_dim]."""
-    T = q.size(1)
-    if window < T and q.is_cuda and q.dtype == torch.bfloat16:  # FlashAttention-2 (arXiv 2307.08691) knows windows
-        sides = flash_sides(window)
-        return torch.ops.aten._flash_attention_forward(q, k, v, None, None, T, T, 0.0, True, False, **sides)[0]
-    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    if window >= T:
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    else:
-        distance = torch.arange(T, device=q.device)[:, None] - torch.arange(T, device=q.device)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=(distance >= 0) & (distance < window))
-    return y.transpose(1, 2)
+    """Causal attention within blocks of `window` tokens (blockwise: arXiv 1911.02972); [B, T, heads, head_dim] each.
+
+    Nothing is seen beyond a block's start. Windows that slide are hardly faster than whole rows by what torch has.
+    """
+    B, T, heads, head_dim = q.shape
+    q, k, v = (blocks_of(x, min(window, T)) for x in (q, k, v))
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return y.transpose(1, 2).reshape(B, -1, heads, head_dim)[:, :T]
 
 
 class Attention(nn.Module):
@@ -146,7 +147,7 @@ class Attention(nn.Module):
         self.heads, self.window = width // HEAD_DIM, window
         self.c_q, self.c_k, self.c_v = (Linear(width, width) for _ in range(3))
         self.c_proj = Linear(width, width)
-        self.gate_channels = min(32, width)
+        self.gate_channels = min(GATE_CHANNELS, width)
         self.ve_gates = nn.ModuleList(Linear(self.gate_channels, self.heads) for _ in range(embeddings))
 
     def forward(self, x, value_embeddings, cos_sin):
@@ -610,10 +611,9 @@ class Optimizer:
         rate = lr_multiplier(share)
         for adam in self.adams:
             adam.step(rate)
-        momentum = MUON_MOMENTUM - 0.1 * max(0.0, 1 - step / 300)  # quicker to turn at first (modded-nanogpt)
         self.model.ngrams.update(NGRAM_LR)
         for muon in self.muons:
-            muon.step(MATRIX_LR * rate, momentum, WEIGHT_DECAY * (1 - share))
+            muon.step(MATRIX_LR * rate, muon_momentum(share, step), WEIGHT_DECAY * (1 - share))
         self.model.zero_grad(set_to_none=True)
 
 
@@ -625,6 +625,11 @@ def lr_multiplier(share):
         return 1.0
     left = max(0.0, 1 - share) / WARMDOWN_RATIO
     return left + (1 - left) * FINAL_LR_FRAC
+
+
+def muon_momentum(share, step):
+    """Quicker to turn at first (modded-nanogpt), and again in the second half of the budget (nanochat)."""
+    return MUON_MOMENTUM - MOMENTUM_DIP * max(0.0, 1 - step / MOMENTUM_STEPS, 2 * share - 1)
 
 
 # -------------------------------------------------------------------------------------------------------- training

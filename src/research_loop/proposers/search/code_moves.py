@@ -156,8 +156,8 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "The first updates turn more slowly.",
         (
             (
-                Edit("momentum = MUON_MOMENTUM - _a * max(0.0, 1 - step / _n)", ""),
-                Edit("muon.step(_r, momentum, _d)", "muon.step({r}, MUON_MOMENTUM, {d})"),
+                Edit("MOMENTUM_DIP * max(0.0, 1 - step / _n, _e)", "MOMENTUM_DIP * max(0.0, {e})"),
+                Edit("MOMENTUM_STEPS = _c", ""),
             ),
             (Edit("_w = min(step / _n, 1)", ""), Edit("(1 - _w) * _l + _w * _h", "{h}")),
         ),
@@ -193,6 +193,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
                 Edit("gate.unsqueeze(-1) * _v", "{v}"),
                 Edit("self.ve_gates = _g", ""),
                 Edit("self.gate_channels = _c", ""),
+                Edit("GATE_CHANNELS = _k", ""),
                 Edit("(_p, _q, *block.attn.ve_gates)", "({p}, {q})"),
                 Edit("gates = _l", ""),
                 Edit("Adam(gates, _r)", ""),
