@@ -1,0 +1,161 @@
+"""A lab's train.py without one of its parts at a time, or with other constants, beside the whole, seed by seed.
+
+    ./uv run python benchmarks/ablations.py LAB [--budget 40] [--seeds 1 2 3] [--only windows tables]
+        [--try "shallow: DEPTH=4 ASPECT_RATIO=192"] [--out ablations.jsonl]
+
+All runs are one process, each with a model of its own, so that what is compiled is compiled once: on a GPU a run costs
+two seconds beside its budget, and the first of a part 20 to 40 more, which no budget counts. Seeds are the order of the
+rows and the first weights. Prints a line a run, then the mean of each and the paired difference to the whole, with the
+p of a t-test. What is in the file of results is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import gc
+import importlib.util
+import io
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from train_h100 import Done, digest, gpu_name, measure, summary, true_mfu
+
+from research_loop import edits
+from research_loop.errors import ResearchLoopError
+
+Change = Callable[[str], str]
+WHOLE = "whole"
+
+
+def constants(**values: object) -> Change:
+    return lambda source: edits.replace(source, values)
+
+
+def text(*pairs: tuple[str, str]) -> Change:
+    """Raises SystemExit where a piece is not there once."""
+
+    def change(source: str) -> str:
+        for old, new in pairs:
+            if source.count(old) != 1:
+                raise SystemExit(f"train.py: {source.count(old)} times {old!r}, not once: mend this script's PARTS")
+            source = source.replace(old, new)
+        return source
+
+    return change
+
+
+PARTS: Mapping[str, Change] = {
+    "windows": constants(WINDOW_PATTERN="L"),
+    "tables": constants(BIGRAM_ROWS=0, TRIGRAM_ROWS=0),
+    "small batch": constants(TOTAL_BATCH_SIZE=2**19),
+    "long warm-down": constants(WARMDOWN_RATIO=0.5, FINAL_LR_FRAC=0.0),
+    "momentum's fall": text((", 2 * share - 1)", ")")),
+    "gates": text(("gate.unsqueeze(-1) * values", "values")),
+    "value embeddings": text(("if i % 2 == (DEPTH - 1) % 2]", "if i < 0]")),
+    "NorMuon": text(("scaled * (matrix_norm(update) / matrix_norm(scaled).clamp_min(1e-10))", "update")),
+    "cautious decay": text((" * (update * params >= 0)", "")),
+    "kernels": text(
+        ("if HOPPER and x.dtype", "if False and x.dtype"),
+        ("if CUDA:\n        return CappedNats", "if False:\n        return CappedNats"),
+    ),
+}
+"""What train.py is without each. `kernels` are those of the MLP and the loss; torch.compile's take their place."""
+
+
+class Bench:
+    """A prepared lab's rows, for runs of any train.py of that lab within `budget` seconds each."""
+
+    def __init__(self, lab: Path, budget: int) -> None:
+        self.modules: dict[str, ModuleType] = {}
+        self.prepare = load("prepare", lab / "prepare.py")
+        self.prepare.TIME_BUDGET = budget
+        self.rows = self.prepare.row_numbers
+        torch.set_float32_matmul_precision("high")  # as train.py's main does
+
+    def run(self, lab: Path, name: str, path: Path, budget: int, seed: int, gpu: str) -> Done:
+        """Raises SystemExit with the script's last line where its loss is no number."""
+        began = time.monotonic()
+        if name not in self.modules:
+            self.modules[name] = load(path.stem, path)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            try:
+                found = self.trained(self.modules[name], seed)
+            except SystemExit:
+                raise SystemExit(f"{name}: {said.getvalue().strip().splitlines()[-1]}") from None
+        gc.collect()
+        torch.cuda.empty_cache()
+        epochs = max(map(int, re.findall(r"\bepoch: (\d+)", said.getvalue())))
+        used = true_mfu(found, path.read_text(), (lab / "prepare.py").read_text(), budget)
+        outside = time.monotonic() - began - found["training_seconds"]
+        numbers = (found["val_bpb"], found["num_steps"], found["total_tokens_M"], None, found["peak_vram_mb"])
+        return Done(name, digest(lab, path), budget, seed, *numbers, outside, used, gpu, epochs)
+
+    def trained(self, train: ModuleType, seed: int) -> dict[str, float]:
+        """What the summary of one run says, as far as it is asked for here."""
+        self.prepare.row_numbers = functools.partial(self.rows, seed=seed)
+        torch.manual_seed(seed)
+        if train.CUDA:
+            torch.cuda.reset_peak_memory_stats()
+        tokenizer, B, T = self.prepare.Tokenizer.from_directory(), train.DEVICE_BATCH_SIZE, train.MAX_SEQ_LEN
+        model = train.GPT(tokenizer.get_vocab_size())
+        batches = self.prepare.make_dataloader(tokenizer, B, T, "train")
+        seconds, steps = train.train(model, batches, train.TOTAL_BATCH_SIZE // (B * T))
+        found = {
+            "training_seconds": seconds,
+            "num_steps": steps,
+            "total_tokens_M": steps * train.TOTAL_BATCH_SIZE / 1e6,
+        }
+        bpb = self.prepare.evaluate_bpb(model.eval(), tokenizer, B)
+        return {**found, "val_bpb": bpb, "peak_vram_mb": train.peak_memory_mb()}
+
+
+def load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def written(lab: Path, parts: Sequence[str], tries: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Files of the scripts to be compared, by name; raises SystemExit for what cannot be made of the lab's train.py."""
+    changes = {WHOLE: constants(), **{f"without {name}": PARTS[name] for name in parts}}
+    for name, _, pairs in (one.partition(":") for one in tries):
+        values = (pair.partition("=") for pair in pairs.split())
+        changes[name] = constants(**{constant: edits.literal(value) for constant, _, value in values})
+    scripts = {}
+    for number, (name, change) in enumerate(changes.items()):
+        scripts[name] = folder / f"train_{number}.py"
+        try:
+            scripts[name].write_text(change((lab / "train.py").read_text()))
+        except ResearchLoopError as error:
+            raise SystemExit(f"{name}: {error}") from None
+    return scripts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lab", type=Path)
+    parser.add_argument("--budget", type=int, default=40)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS), metavar="PART")
+    parser.add_argument("--try", nargs="+", dest="tries", default=[], metavar="'NAME: CONSTANT=VALUE ...'")
+    parser.add_argument("--out", type=Path, default=Path("ablations.jsonl"))
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        scripts, bench = written(given.lab, given.only, given.tries, Path(place)), Bench(given.lab, given.budget)
+        done = measure(given.lab, scripts, [given.budget], given.seeds, given.out, gpu_name(), bench.run)
+        print(f"\n{summary(done)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""benchmarks/ablations.py: every part can be taken out of today's train.py, and what is measured is what was asked."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from research_loop import edits
+from research_loop.lab import Lab
+from test_train_h100 import BENCHMARKS, LABS_OWN
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        yield importlib.import_module("ablations")
+    for name in ("ablations", "train_h100"):
+        del sys.modules[name]
+
+
+def test_each_part_can_be_taken_out_of_the_labs_train_py(bench: ModuleType) -> None:
+    whole = LABS_OWN.read_text()
+    sources = {name: change(whole) for name, change in bench.PARTS.items()}
+    assert len({edits.key({"train.py": text.encode()}) for text in [whole, *sources.values()]}) == len(sources) + 1
+
+
+def test_a_part_that_is_not_there_is_said(bench: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(LABS_OWN.read_text().replace(" * (update * params >= 0)", ""))
+    with pytest.raises(SystemExit, match=r"0 times ' \* .update \* params >= 0.', not once"):
+        bench.written(tmp_path, ["cautious decay"], [], tmp_path)
+    with pytest.raises(SystemExit, match=r"odd: train\.py: no constant DEPHT"):
+        bench.written(tmp_path, [], ["odd: DEPHT=4"], tmp_path)
+
+
+def test_parts_and_tries_are_run_beside_the_whole_and_not_twice(gpt_lab: Lab, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    call = [sys.executable, str(BENCHMARKS / "ablations.py"), str(gpt_lab.root), "--out", str(out), "--budget", "1"]
+    call += ["--seeds", "1", "2", "--only", "tables", "--try", "shallow: DEPTH=1"]
+    said = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout
+    done = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(one["name"], one["seed"]) for one in done] == [
+        (name, seed) for seed in (1, 2) for name in ("whole", "without tables", "shallow")
+    ]
+    assert len({one["bpb"] for one in done}) == 6 and all(one["steps"] > 1 and one["epochs"] >= 1 for one in done)
+    assert re.search(r"(?m)^without tables, 1 s: \d\.\d+, [+-]\d\.\d+ beside whole \(p [\d.e-]+, 2 seeds\)$", said)
+    subprocess.run(call, check=True, stdout=subprocess.DEVNULL)
+    assert len(out.read_text().splitlines()) == 6
