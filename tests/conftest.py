@@ -150,6 +150,7 @@ def tiny(train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     shape = {"DEPTH": 3, "ASPECT_RATIO": 16, "HEAD_DIM": 16, "WINDOW_PATTERN": "SL", "SHORT_WINDOW": 5}
     rates = {"EMBEDDING_LR": 0.6, "UNEMBEDDING_LR": 0.004, "MATRIX_LR": 0.04, "SCALAR_LR": 0.5, "NGRAM_LR": 2.0}
     schedule = {"WARMUP_RATIO": 0.2, "WARMDOWN_RATIO": 0.5, "FINAL_LR_FRAC": 0.1, "WEIGHT_DECAY": 0.2}
+    schedule |= {"AVERAGE_HALF_LIFE": 0.0}
     others = {"ADAM_BETAS": (0.8, 0.95), "ADAM_EPS": 1e-10, "MUON_MOMENTUM": 0.95, "MUON_BETA2": 0.95}
     others |= {"MOMENTUM_DIP": 0.1, "MOMENTUM_STEPS": 300}
     tables = {"BIGRAM_ROWS": 32, "TRIGRAM_ROWS": 64, "GATE_CHANNELS": 32}

@@ -55,7 +55,9 @@ def test_two_looks_in_a_row_have_to_agree() -> None:
     assert not gate.see(0.35, 99.0) and gate.see(0.4, 99.0) and not gate.see(0.45, 99.0), "it is said once"
 
 
-@pytest.mark.parametrize("name", ["WARMDOWN_RATIO", "MATRIX_LR", "TOTAL_BATCH_SIZE", "WEIGHT_DECAY", "ADAM_BETAS"])
+@pytest.mark.parametrize(
+    "name", ["WARMDOWN_RATIO", "MATRIX_LR", "TOTAL_BATCH_SIZE", "WEIGHT_DECAY", "ADAM_BETAS", "AVERAGE_HALF_LIFE"]
+)
 def test_changes_that_cross_late_are_looked_at_late(name: str) -> None:
     assert looked(pace({name}), 1.07) == 0.8
     assert looked(pace({name, "DEPTH"}), 1.025) == pytest.approx(0.86, abs=0.03), "margins half as much again"

@@ -229,3 +229,34 @@ def test_tables_are_learnt_anew_in_each_pass_over_the_text_unless_little_of_it_i
     expected = set().union(*(rows[n] for n in learnt))
     assert set(model.ngrams.squares[:-1].nonzero().flatten().tolist()) == expected
     assert set(model.ngrams.weight[:-1].abs().sum(1).nonzero().flatten().tolist()) == expected
+
+
+# --------------------------------------------------------------------------------------------------------- average
+
+
+def test_what_is_scored_is_the_moving_average_of_the_weights_of_the_second_half(
+    tiny: ModuleType, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget(tiny, monkeypatch, 8.0, untimed=0)
+    monkeypatch.setattr(tiny, "AVERAGE_HALF_LIFE", 0.25)  # two of eight steps
+    model, weights = random_model(tiny), list[Tensors]()
+    step = tiny.Optimizer.step
+    monkeypatch.setattr(tiny.Optimizer, "step", lambda self, *at: (step(self, *at), weights.append(copied(model))))
+    assert tiny.train(model, clock.batches(torch.randint(0, VOCAB, (2, 2, 16))), accumulation=1)[1] == len(weights) == 8
+    for name, p in model.named_parameters():
+        expected = weights[4][name]
+        for after in weights[5:]:
+            expected = expected * 0.5**0.5 + after[name] * (1 - 0.5**0.5)
+        torch.testing.assert_close(p.detach(), expected, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_without_a_half_life_the_last_weights_are_scored(
+    tiny: ModuleType, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget(tiny, monkeypatch, 8.0, untimed=0)
+    monkeypatch.setattr(tiny, "AVERAGE_HALF_LIFE", 0.0)
+    model, weights = random_model(tiny), list[Tensors]()
+    step = tiny.Optimizer.step
+    monkeypatch.setattr(tiny.Optimizer, "step", lambda self, *at: (step(self, *at), weights.append(copied(model))))
+    tiny.train(model, clock.batches(torch.randint(0, VOCAB, (2, 2, 16))), accumulation=1)
+    assert all(torch.equal(p, weights[-1][name]) for name, p in model.named_parameters())

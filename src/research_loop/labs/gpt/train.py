@@ -41,6 +41,7 @@ ADAM_EPS = 1e-10
 WARMUP_RATIO = 0.0  # shares of the time budget
 WARMDOWN_RATIO = 0.75
 FINAL_LR_FRAC = 0.05
+AVERAGE_HALF_LIFE = 0.0  # share of the budget, of the moving average of the weights that is scored; 0 for the last ones
 
 MUON_MOMENTUM = 0.95
 MOMENTUM_DIP = 0.1  # lower by so much at first, until step MOMENTUM_STEPS, and toward the end
@@ -617,6 +618,28 @@ class Optimizer:
         self.model.zero_grad(set_to_none=True)
 
 
+class WeightAverage:
+    """Moving average of the weights from the middle of the budget on; it bears higher rates at the end (Polyak and
+    Juditsky, 1992; LAWA, arXiv 2209.14981). Tables of n-grams are left out."""
+
+    def __init__(self, params):
+        self.params, self.average, self.share = params, [], 0.0
+
+    @torch.no_grad()
+    def update(self, share):
+        """After a step at `share` of the time budget."""
+        if AVERAGE_HALF_LIFE and share >= 0.5:
+            self.average = self.average or [p.clone() for p in self.params]
+            passed, self.share = share - self.share, share
+            torch._foreach_lerp_(self.average, self.params, 1 - 0.5 ** (passed / AVERAGE_HALF_LIFE))
+
+    @torch.no_grad()
+    def take(self):
+        """Makes it the model's weights."""
+        if self.average:
+            torch._foreach_copy_(self.params, self.average)
+
+
 def lr_multiplier(share):
     """Linear warm-up, plateau, linear warm-down to FINAL_LR_FRAC, by share of the time budget."""
     if share < WARMUP_RATIO:
@@ -676,7 +699,7 @@ def peak_flops():
 
 def train(model, batches, accumulation):
     """Steps until TIME_BUDGET seconds of timed steps have passed; (seconds, steps)."""
-    optimizer, report = Optimizer(model), Reporter()
+    optimizer, average, report = Optimizer(model), WeightAverage(list(model.parameters())), Reporter()
     flops = model.flops_per_token() * TOTAL_BATCH_SIZE
     x, y, epoch = next(batches)
     trained, step, seen = 0.0, 0, epoch
@@ -689,6 +712,7 @@ def train(model, batches, accumulation):
             x, y, epoch = next(batches)  # copied while the backward pass runs
         share = min(1.0, trained / TIME_BUDGET)
         optimizer.step(share, step)
+        average.update(share)
         value = loss.item()
         synchronize()
         seconds = time.time() - start
@@ -708,6 +732,7 @@ def train(model, batches, accumulation):
             gc.disable()
     gc.unfreeze()
     gc.enable()
+    average.take()
     print(flush=True)
     return trained, step
 
