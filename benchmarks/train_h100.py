@@ -205,7 +205,7 @@ def summary(done: list[Done]) -> str:
         p = stats.ttest_1samp(differences, 0.0).pvalue if name != first and len(values) > 1 else float("nan")
         mean, beside = statistics.fmean(values), statistics.fmean(differences)
         lines.append(f"{name}, {budget} s: {mean:.6f}, {beside:+.6f} beside {first} (p {p:.2g}, {len(values)} seeds)")
-    for name in dict.fromkeys(name for name, _ in scores):
+    for name in dict.fromkeys(name for name, _ in scores) if len(budgets) > 1 else ():
         enough = [budget for budget in budgets if statistics.fmean(scores[name, budget]) <= goal]
         lines.append(f"{name}: {first}'s {goal:.6f} within {enough[0]} s" if enough else f"{name}: not as good in any")
     return "\n".join(lines)
