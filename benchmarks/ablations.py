@@ -78,7 +78,6 @@ class Bench:
         self.prepare = load("prepare", lab / "prepare.py")
         self.prepare.TIME_BUDGET = budget
         self.rows = self.prepare.row_numbers
-        torch.set_float32_matmul_precision("high")  # as train.py's main does
 
     def run(self, lab: Path, name: str, path: Path, budget: int, seed: int, gpu: str) -> Done:
         """Raises SystemExit with the script's last line where its loss is no number."""
@@ -93,7 +92,7 @@ class Bench:
                 raise SystemExit(f"{name}: {said.getvalue().strip().splitlines()[-1]}") from None
         gc.collect()
         torch.cuda.empty_cache()
-        epochs = max(map(int, re.findall(r"\bepoch: (\d+)", said.getvalue())))
+        epochs = int(re.findall(r"\bepoch: (\d+)", said.getvalue())[-1])
         used = true_mfu(found, path.read_text(), (lab / "prepare.py").read_text(), budget)
         outside = time.monotonic() - began - found["training_seconds"]
         numbers = (found["val_bpb"], found["num_steps"], found["total_tokens_M"], None, found["peak_vram_mb"])
@@ -151,6 +150,7 @@ def main() -> None:
     parser.add_argument("--try", nargs="+", dest="tries", default=[], metavar="'NAME: CONSTANT=VALUE ...'")
     parser.add_argument("--out", type=Path, default=Path("ablations.jsonl"))
     given = parser.parse_args()
+    torch.set_float32_matmul_precision("high")  # as train.py's main does
     with tempfile.TemporaryDirectory() as place:
         scripts, bench = written(given.lab, given.only, given.tries, Path(place)), Bench(given.lab, given.budget)
         done = measure(given.lab, scripts, [given.budget], given.seeds, given.out, gpu_name(), bench.run)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from research_loop import edits
 from research_loop.lab import Lab
@@ -39,6 +40,26 @@ def test_a_part_that_is_not_there_is_said(bench: ModuleType, tmp_path: Path) -> 
         bench.written(tmp_path, ["cautious decay"], [], tmp_path)
     with pytest.raises(SystemExit, match=r"odd: train\.py: no constant DEPHT"):
         bench.written(tmp_path, [], ["odd: DEPHT=4"], tmp_path)
+
+
+def test_seeds_are_the_order_of_the_rows_and_the_first_weights(
+    bench: ModuleType, gpt_lab: Lab, train: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "prepare", sys.modules["prepare"])
+    made, seen = bench.Bench(gpt_lab.root, 3), []
+
+    def look(
+        model: torch.nn.Module, batches: Iterator[tuple[torch.Tensor, ...]], accumulation: int
+    ) -> tuple[float, int]:
+        seen.append((next(batches)[0], model.wte.weight.detach().clone()))
+        return 1.0, 3
+
+    monkeypatch.setattr(train, "train", look)
+    for seed in (1, 2, 1):
+        made.trained(train, seed)
+    assert made.prepare.TIME_BUDGET == 3
+    for one, other, again in zip(*seen, strict=True):
+        assert torch.equal(one, again) and not torch.equal(one, other)
 
 
 def test_parts_and_tries_are_run_beside_the_whole_and_not_twice(gpt_lab: Lab, tmp_path: Path) -> None:

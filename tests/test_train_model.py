@@ -97,6 +97,11 @@ def test_every_other_layer_has_value_embeddings_the_last_one_too(
     assert [str(i) for i, block in enumerate(model.blocks) if len(block.attn.ve_gates) == 3] == layers
 
 
+def test_gates_read_no_more_channels_than_there_are(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "GATE_CHANNELS", 64)
+    assert tiny.GPT(VOCAB)(torch.zeros(1, 16, dtype=torch.long)).shape == (1, 16, VOCAB)
+
+
 def test_flops_of_a_token_are_six_a_weight_and_twelve_a_channel_of_all_that_is_seen(tiny: ModuleType) -> None:
     model = tiny.GPT(VOCAB)
     blocks = 3 * (4 * 48 * 48 + 2 * 48 * 192)

@@ -237,15 +237,17 @@ def test_tables_are_learnt_anew_in_each_pass_over_the_text_unless_little_of_it_i
 def test_what_is_scored_is_the_moving_average_of_the_weights_of_the_second_half(
     tiny: ModuleType, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    budget(tiny, monkeypatch, 8.0, untimed=0)
-    monkeypatch.setattr(tiny, "AVERAGE_HALF_LIFE", 0.25)  # two of eight steps
+    budget(tiny, monkeypatch, 10.0, untimed=0)
+    monkeypatch.setattr(tiny, "AVERAGE_HALF_LIFE", 0.2)  # two of ten steps
     model, weights = random_model(tiny), list[Tensors]()
     step = tiny.Optimizer.step
     monkeypatch.setattr(tiny.Optimizer, "step", lambda self, *at: (step(self, *at), weights.append(copied(model))))
-    assert tiny.train(model, clock.batches(torch.randint(0, VOCAB, (2, 2, 16))), accumulation=1)[1] == len(weights) == 8
+    assert (
+        tiny.train(model, clock.batches(torch.randint(0, VOCAB, (2, 2, 16))), accumulation=1)[1] == len(weights) == 10
+    )
     for name, p in model.named_parameters():
-        expected = weights[4][name]
-        for after in weights[5:]:
+        expected = weights[5][name]
+        for after in weights[6:]:
             expected = expected * 0.5**0.5 + after[name] * (1 - 0.5**0.5)
         torch.testing.assert_close(p.detach(), expected, msg=lambda m, n=name: f"{n}: {m}")
 
