@@ -29,7 +29,7 @@ import torch
 from train_h100 import Done, digest, gpu_name, measure, summary, true_mfu
 
 from research_loop import edits
-from research_loop.errors import ResearchLoopError
+from research_loop.errors import ProposalError, ResearchLoopError
 
 Change = Callable[[str], str]
 WHOLE = "whole"
@@ -128,17 +128,23 @@ def load(name: str, path: Path) -> ModuleType:
 def written(lab: Path, parts: Sequence[str], tries: Sequence[str], folder: Path) -> dict[str, Path]:
     """Files of the scripts to be compared, by name; raises SystemExit for what cannot be made of the lab's train.py."""
     changes = {WHOLE: constants(), **{f"without {name}": PARTS[name] for name in parts}}
-    for name, _, pairs in (one.partition(":") for one in tries):
-        values = (pair.partition("=") for pair in pairs.split())
-        changes[name] = constants(**{constant: edits.literal(value) for constant, _, value in values})
     scripts = {}
-    for number, (name, change) in enumerate(changes.items()):
-        scripts[name] = folder / f"train_{number}.py"
-        try:
+    try:
+        changes |= {name: tried(pairs) for name, _, pairs in (one.partition(":") for one in tries)}
+        for number, (name, change) in enumerate(changes.items()):
+            scripts[name] = folder / f"train_{number}.py"
             scripts[name].write_text(change((lab / "train.py").read_text()))
-        except ResearchLoopError as error:
-            raise SystemExit(f"{name}: {error}") from None
+    except ResearchLoopError as error:
+        raise SystemExit(str(error)) from None
     return scripts
+
+
+def tried(pairs: str) -> Change:
+    """Of `CONSTANT=VALUE ...`; raises ProposalError for what is none."""
+    values = {name: edits.literal(value) for name, _, value in (pair.partition("=") for pair in pairs.split())}
+    if not values:
+        raise ProposalError("--try: no constant is given: write 'NAME: CONSTANT=VALUE ...'")
+    return constants(**values)
 
 
 def main() -> None:
@@ -150,6 +156,8 @@ def main() -> None:
     parser.add_argument("--try", nargs="+", dest="tries", default=[], metavar="'NAME: CONSTANT=VALUE ...'")
     parser.add_argument("--out", type=Path, default=Path("ablations.jsonl"))
     given = parser.parse_args()
+    if not (given.lab / "data" / "prepared.json").exists():
+        raise SystemExit(f"{given.lab}: no prepared lab: `research-loop prepare {given.lab}` makes one ready")
     torch.set_float32_matmul_precision("high")  # as train.py's main does
     with tempfile.TemporaryDirectory() as place:
         scripts, bench = written(given.lab, given.only, given.tries, Path(place)), Bench(given.lab, given.budget)

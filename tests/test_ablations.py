@@ -34,12 +34,30 @@ def test_each_part_can_be_taken_out_of_the_labs_train_py(bench: ModuleType) -> N
     assert len({edits.key({"train.py": text.encode()}) for text in [whole, *sources.values()]}) == len(sources) + 1
 
 
+WRONG = (
+    ("odd: DEPHT=4", "no constant DEPHT"),
+    ("odd: DEPTH=x", "'x' is not a literal"),
+    ("odd", "no constant is given"),
+)
+
+
 def test_a_part_that_is_not_there_is_said(bench: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(LABS_OWN.read_text().replace(" * (update * params >= 0)", ""))
     with pytest.raises(SystemExit, match=r"0 times ' \* .update \* params >= 0.', not once"):
         bench.written(tmp_path, ["cautious decay"], [], tmp_path)
-    with pytest.raises(SystemExit, match=r"odd: train\.py: no constant DEPHT"):
-        bench.written(tmp_path, [], ["odd: DEPHT=4"], tmp_path)
+    for wrong, said in WRONG:
+        with pytest.raises(SystemExit, match=said):
+            bench.written(tmp_path, [], [wrong], tmp_path)
+
+
+def test_a_folder_that_is_no_prepared_lab_is_said_in_a_line(tmp_path: Path) -> None:
+    call = [sys.executable, str(BENCHMARKS / "ablations.py"), str(tmp_path)]
+    ended = subprocess.run(call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert (
+        ended.returncode == 1
+        and ended.stdout.startswith(f"{tmp_path}: no prepared lab")
+        and ended.stdout.count("\n") == 1
+    )
 
 
 def test_seeds_are_the_order_of_the_rows_and_the_first_weights(
