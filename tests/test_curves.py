@@ -56,7 +56,8 @@ def test_two_looks_in_a_row_have_to_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["WARMDOWN_RATIO", "MATRIX_LR", "TOTAL_BATCH_SIZE", "WEIGHT_DECAY", "ADAM_BETAS", "AVERAGE_HALF_LIFE"]
+    "name",
+    ["WARMDOWN_RATIO", "MATRIX_LR", "TOTAL_BATCH_SIZE", "WEIGHT_DECAY", "ADAM_BETAS", "AVERAGE_HALF_LIFE", "MUON_DIP"],
 )
 def test_changes_that_cross_late_are_looked_at_late(name: str) -> None:
     assert looked(pace({name}), 1.07) == 0.8

@@ -35,7 +35,9 @@ EPOCHS = "epochs"
 """In a run's summary: the pass over its text that its log came to, where that is not the first."""
 SPARED = 0.1
 """Of hopeless runs go on all the same: those that end better tell how often the rule is wrong."""
-_CROSSES = re.compile(r"(.*_)?(WARM\w*|COOL\w*|LR|RATE|FINAL|DECAY|BATCH|SCHEDULE|MOMENTUM|BETAS?|AVERAGE|EMA)(_.*)?")
+_CROSSES = re.compile(
+    r"(.*_)?(WARM\w*|COOL\w*|LR|RATE|FINAL|DECAY|BATCH|SCHEDULE|MOMENTUM|DIP|BETAS?|AVERAGE|EMA)(_.*)?"
+)
 
 
 @dataclass(slots=True)

@@ -44,8 +44,8 @@ FINAL_LR_FRAC = 0.05
 AVERAGE_HALF_LIFE = 0.0  # share of the budget, of the moving average of the weights that is scored; 0 for the last ones
 
 MUON_MOMENTUM = 0.95
-MOMENTUM_DIP = 0.1  # lower by so much at first, until step MOMENTUM_STEPS, and toward the end
-MOMENTUM_STEPS = 300
+MUON_DIP = 0.1  # its momentum is lower by so much at first, until step MUON_DIP_STEPS, and toward the end
+MUON_DIP_STEPS = 300
 MUON_BETA2 = 0.95  # second moment of a matrix's rows
 ROPE_BASE = 10_000
 SOFTCAP = 15  # above 0; logits stay within it (Gemma 2, arXiv 2408.00118)
@@ -652,7 +652,7 @@ def lr_multiplier(share):
 
 def muon_momentum(share, step):
     """Quicker to turn at first (modded-nanogpt), and again in the second half of the budget (nanochat)."""
-    return MUON_MOMENTUM - MOMENTUM_DIP * max(0.0, 1 - step / MOMENTUM_STEPS, 2 * share - 1)
+    return MUON_MOMENTUM - MUON_DIP * max(0.0, 1 - step / MUON_DIP_STEPS, 2 * share - 1)
 
 
 # -------------------------------------------------------------------------------------------------------- training

@@ -156,8 +156,8 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "The first updates turn more slowly.",
         (
             (
-                Edit("MOMENTUM_DIP * max(0.0, 1 - step / _n, _e)", "MOMENTUM_DIP * max(0.0, {e})"),
-                Edit("MOMENTUM_STEPS = _c", ""),
+                Edit("MUON_DIP * max(0.0, 1 - step / _n, _e)", "MUON_DIP * max(0.0, {e})"),
+                Edit("MUON_DIP_STEPS = _c", ""),
             ),
             (Edit("_w = min(step / _n, 1)", ""), Edit("(1 - _w) * _l + _w * _h", "{h}")),
         ),
