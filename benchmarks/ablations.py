@@ -58,7 +58,7 @@ PARTS: Mapping[str, Change] = {
     "small batch": constants(TOTAL_BATCH_SIZE=2**19),
     "long warm-down": constants(WARMDOWN_RATIO=0.5, FINAL_LR_FRAC=0.0),
     "momentum's fall": text((", 2 * share - 1)", ")")),
-    "gates": text(("gate.unsqueeze(-1) * values", "values")),
+    "gates": text(("gate.unsqueeze(-1) * values", "(1 + 0 * gate.unsqueeze(-1)) * values")),
     "value embeddings": text(("if i % 2 == (DEPTH - 1) % 2]", "if i < 0]")),
     "NorMuon": text(("scaled * (matrix_norm(update) / matrix_norm(scaled).clamp_min(1e-10))", "update")),
     "cautious decay": text((" * (update * params >= 0)", "")),
@@ -105,6 +105,11 @@ class Bench:
         if train.CUDA:
             torch.cuda.reset_peak_memory_stats()
         tokenizer, B, T = self.prepare.Tokenizer.from_directory(), train.DEVICE_BATCH_SIZE, train.MAX_SEQ_LEN
+        if train.TOTAL_BATCH_SIZE % (B * T):
+            print(
+                f"TOTAL_BATCH_SIZE {train.TOTAL_BATCH_SIZE} is no multiple of DEVICE_BATCH_SIZE * MAX_SEQ_LEN, {B * T}"
+            )
+            sys.exit(1)
         model = train.GPT(tokenizer.get_vocab_size())
         batches = self.prepare.make_dataloader(tokenizer, B, T, "train")
         seconds, steps = train.train(model, batches, train.TOTAL_BATCH_SIZE // (B * T))
@@ -130,7 +135,10 @@ def written(lab: Path, parts: Sequence[str], tries: Sequence[str], folder: Path)
     changes = {WHOLE: constants(), **{f"without {name}": PARTS[name] for name in parts}}
     scripts = {}
     try:
-        changes |= {name: tried(pairs) for name, _, pairs in (one.partition(":") for one in tries)}
+        for name, _, pairs in (one.partition(":") for one in tries):
+            if not name or name in changes:
+                raise ProposalError(f"--try: {name!r} is no name, or taken: give another before the colon")
+            changes[name] = tried(pairs)
         for number, (name, change) in enumerate(changes.items()):
             scripts[name] = folder / f"train_{number}.py"
             scripts[name].write_text(change((lab / "train.py").read_text()))
@@ -153,15 +161,21 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=40)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS), metavar="PART")
-    parser.add_argument("--try", nargs="+", dest="tries", default=[], metavar="'NAME: CONSTANT=VALUE ...'")
+    parser.add_argument(
+        "--try", nargs="+", action="extend", dest="tries", default=[], metavar="'NAME: CONSTANT=VALUE ...'"
+    )
     parser.add_argument("--out", type=Path, default=Path("ablations.jsonl"))
     given = parser.parse_args()
+    if given.budget < 1 or min(given.seeds) < 0:
+        parser.error("--budget is at least a second, and seeds are not below 0")
     if not (given.lab / "data" / "prepared.json").exists():
         raise SystemExit(f"{given.lab}: no prepared lab: `research-loop prepare {given.lab}` makes one ready")
     torch.set_float32_matmul_precision("high")  # as train.py's main does
     with tempfile.TemporaryDirectory() as place:
         scripts, bench = written(given.lab, given.only, given.tries, Path(place)), Bench(given.lab, given.budget)
-        done = measure(given.lab, scripts, [given.budget], given.seeds, given.out, gpu_name(), bench.run)
+        done = measure(
+            given.lab, scripts, [given.budget], list(dict.fromkeys(given.seeds)), given.out, gpu_name(), bench.run
+        )
         print(f"\n{summary(done)}")
 
 

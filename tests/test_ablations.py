@@ -38,7 +38,29 @@ WRONG = (
     ("odd: DEPHT=4", "no constant DEPHT"),
     ("odd: DEPTH=x", "'x' is not a literal"),
     ("odd", "no constant is given"),
+    ("whole: DEPTH=2", "is no name, or taken"),
 )
+
+
+@pytest.mark.parametrize("part", ["windows", "tables", "gates", "value embeddings", "NorMuon", "cautious decay"])
+def test_a_script_without_a_part_still_trains(
+    bench: ModuleType, gpt_lab: Lab, prepare: ModuleType, tmp_path: Path, part: str
+) -> None:
+    path = bench.written(gpt_lab.root, [part], [], tmp_path)[f"without {part}"]
+    train = bench.load("train_without", path)
+    del sys.modules["train_without"]
+    model = train.GPT(1024)
+    optimizer, before = train.Optimizer(model), model.lm_head.weight.detach().clone()
+    model(*torch.randint(0, 1024, (2, 2, 16))).backward()
+    optimizer.step(0.1, 0)
+    assert not torch.equal(model.lm_head.weight, before)
+
+
+def test_a_batch_that_does_not_divide_is_said(bench: ModuleType, gpt_lab: Lab, tmp_path: Path) -> None:
+    call = [sys.executable, str(BENCHMARKS / "ablations.py"), str(gpt_lab.root), "--budget", "1", "--seeds", "1"]
+    call += ["--only", "--try", "odd: DEVICE_BATCH_SIZE=7", "--out", str(tmp_path / "out.jsonl")]
+    ended = subprocess.run(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 1 and ended.stderr.startswith("odd: TOTAL_BATCH_SIZE 1024 is no multiple of")
 
 
 def test_a_part_that_is_not_there_is_said(bench: ModuleType, tmp_path: Path) -> None:

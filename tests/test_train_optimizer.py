@@ -13,7 +13,7 @@ import torch
 
 VOCAB = 40
 SHARES, STEPS = (0.1, 0.6, 0.9), (0, 150, 1000)
-RATES, MOMENTA, DECAYS = (0.5, 0.82, 0.28), (0.85, 0.9, 0.87), (0.18, 0.08, 0.02)
+RATES, MOMENTA, DECAYS = (0.5, 0.82, 0.28), (0.8, 0.9125, 0.83), (0.18, 0.08, 0.02)
 """What the schedule of `tiny` makes of these shares of the budget and numbers of steps."""
 
 Tensors = dict[str, torch.Tensor]

@@ -628,7 +628,7 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, share):
         """After a step at `share` of the time budget."""
-        if AVERAGE_HALF_LIFE and share >= 0.5:
+        if AVERAGE_HALF_LIFE > 0 and share >= 0.5:
             self.average = self.average or [p.clone() for p in self.params]
             passed, self.share = share - self.share, share
             torch._foreach_lerp_(self.average, self.params, 1 - 0.5 ** (passed / AVERAGE_HALF_LIFE))
