@@ -245,7 +245,7 @@ MOVES: Final[tuple[Move, ...]] = (
         "end above zero",
         ("FINAL_LR_FRAC",),
         _plus(0.05),
-        "At a rate near zero the last steps teach little; a higher floor puts them to use.",
+        "A higher last rate keeps the last steps teaching.",
         "A little gradient noise stays in the final weights.",
     ),
     Move(
