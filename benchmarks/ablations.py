@@ -4,9 +4,9 @@
         [--try "shallow: DEPTH=4 ASPECT_RATIO=192"] [--out ablations.jsonl]
 
 All runs are one process, each with a model of its own, so that what is compiled is compiled once: on a GPU a run costs
-two seconds beside its budget, and the first of a part 20 to 40 more, which no budget counts. Seeds are the order of the
-rows and the first weights. Prints a line a run, then the mean of each and the paired difference to the whole, with the
-p of a t-test. What is in the file of results is not made again.
+two seconds beside its budget, and the first of a part 20 to 40 where its kernels are not there, which no budget counts.
+Seeds are the order of the rows and the first weights. Prints a line a run, then the mean of each and the paired
+difference to the whole, with the p of a t-test. What is in the file of results is not made again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import functools
 import gc
 import importlib.util
 import io
+import math
 import re
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from train_h100 import Done, digest, gpu_name, measure, summary, true_mfu
 
 from research_loop import edits
 from research_loop.errors import ProposalError, ResearchLoopError
+from research_loop.proposers.search.code_moves import RECIPES, code_moves
 
 Change = Callable[[str], str]
 WHOLE = "whole"
@@ -52,16 +54,29 @@ def text(*pairs: tuple[str, str]) -> Change:
     return change
 
 
+def recipe(name: str) -> Change:
+    """The search's move of that name; raises SystemExit where it does not apply."""
+
+    def change(source: str) -> str:
+        for move in code_moves(source, [one for one in RECIPES if one.name == name]):
+            return move.source
+        raise SystemExit(f"train.py: no place for {name!r}: mend the search's recipe, or leave this part out")
+
+    return change
+
+
 PARTS: Mapping[str, Change] = {
     "windows": constants(WINDOW_PATTERN="L"),
     "tables": constants(BIGRAM_ROWS=0, TRIGRAM_ROWS=0),
     "small batch": constants(TOTAL_BATCH_SIZE=2**19),
     "long warm-down": constants(WARMDOWN_RATIO=0.5, FINAL_LR_FRAC=0.0),
     "momentum's fall": text((", 2 * share - 1)", ")")),
-    "gates": text(("gate.unsqueeze(-1) * values", "(1 + 0 * gate.unsqueeze(-1)) * values")),
-    "value embeddings": text(("if i % 2 == (DEPTH - 1) % 2]", "if i < 0]")),
-    "NorMuon": text(("scaled * (matrix_norm(update) / matrix_norm(scaled).clamp_min(1e-10))", "update")),
-    "cautious decay": text((" * (update * params >= 0)", "")),
+    "gates": recipe("Value embeddings: no gate"),
+    "value embeddings and tables": text(
+        ("if i % 2 == (DEPTH - 1) % 2]", "if i < 0]"), ("(3, TRIGRAM_ROWS)}", "(3, 0)}")
+    ),
+    "NorMuon": recipe("Muon: no second moment of rows"),
+    "cautious decay": recipe("Muon: plain weight decay instead of cautious"),
     "kernels": text(
         ("if HOPPER and x.dtype", "if False and x.dtype"),
         ("if CUDA:\n        return CappedNats", "if False:\n        return CappedNats"),
@@ -92,11 +107,13 @@ class Bench:
                 raise SystemExit(f"{name}: {said.getvalue().strip().splitlines()[-1]}") from None
         gc.collect()
         torch.cuda.empty_cache()
-        epochs = int(re.findall(r"\bepoch: (\d+)", said.getvalue())[-1])
+        epochs = re.findall(r"\bepoch: (\d+)", said.getvalue())
         used = true_mfu(found, path.read_text(), (lab / "prepare.py").read_text(), budget)
         outside = time.monotonic() - began - found["training_seconds"]
-        numbers = (found["val_bpb"], found["num_steps"], found["total_tokens_M"], None, found["peak_vram_mb"])
-        return Done(name, digest(lab, path), budget, seed, *numbers, outside, used, gpu, epochs)
+        numbers = (found["val_bpb"], found["num_steps"], found["total_tokens_M"], None)
+        memory, used = (found["peak_vram_mb"], used) if self.modules[name].CUDA else (None, None)
+        more = {"true_mfu": used, "gpu": gpu, "epochs": int(epochs[-1]) if epochs else None}
+        return Done(name, digest(lab, path), budget, seed, *numbers, memory, outside, **more)
 
     def trained(self, train: ModuleType, seed: int) -> dict[str, float]:
         """What the summary of one run says, as far as it is asked for here."""
@@ -119,6 +136,9 @@ class Bench:
             "total_tokens_M": steps * train.TOTAL_BATCH_SIZE / 1e6,
         }
         bpb = self.prepare.evaluate_bpb(model.eval(), tokenizer, B)
+        if not math.isfinite(bpb):
+            print(f"val_bpb is {bpb}")
+            sys.exit(1)
         return {**found, "val_bpb": bpb, "peak_vram_mb": train.peak_memory_mb()}
 
 

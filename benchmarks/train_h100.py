@@ -134,17 +134,15 @@ def true_flops(train: str, prepare: str) -> float:
     depth, tokens, pattern = int(values["DEPTH"]), int(values["MAX_SEQ_LEN"]), str(values["WINDOW_PATTERN"])
     width = couplings.width(depth, int(values["ASPECT_RATIO"]), int(values["HEAD_DIM"]))
     letters = [pattern[i % len(pattern)] for i in range(depth - 1)] + ["L"]
-    seen = sum(tokens_seen(letter, tokens, values.get("SHORT_WINDOW")) for letter in letters)
+    short, blocks = min(int(values.get("SHORT_WINDOW", tokens // 2)), tokens), "blocks_of(" in train
+    seen = sum(tokens_seen(tokens if letter == "L" else short, tokens, blocks) for letter in letters)
     return 6.0 * width * (12 * depth * width + int(values["VOCAB_SIZE"])) + 12.0 * width * seen
 
 
-def tokens_seen(letter: str, tokens: int, block: object) -> float:
-    """By a query on average: of what is before it in its row or block, or in upstream's recipe of the last half row."""
-    if letter == "L":
-        return (tokens + 1) / 2
-    if isinstance(block, int):
-        return (min(block, tokens) + 1) / 2
-    window = tokens // 2
+def tokens_seen(window: int, tokens: int, blocks: bool) -> float:
+    """By a query on average, of a row cut into blocks of `window`, or of a window that slides."""
+    if blocks:
+        return (window + 1) / 2
     return (window * (window + 1) / 2 + (tokens - window) * window) / tokens
 
 

@@ -297,3 +297,15 @@ def test_after_a_rewriting_of_many_edits_the_next_one_still_finds_its_places(cou
     many = [Edit(f"{name}{count} = 1", f"{name}{count} = 2") for name in "abcdefghij"[:count]]
     assert rewritten(source, many) == source.replace("= 1", "= 2", count)
     assert rewritten(source, [Edit(f"k{count} = 1", "")]) == source.replace(f"k{count} = 1\n", "")
+
+
+def test_value_embeddings_in_every_layer_are_no_move_where_there_is_one_layer() -> None:
+    name = "Value embeddings: in every layer"
+    assert applies(name, OURS) and not applies(name, edits.replace(OURS, {"DEPTH": 1}))
+
+
+def test_without_its_warm_up_the_momentum_still_falls_at_the_end(
+    ours: dict[str, CodeMove], prepare: ModuleType
+) -> None:
+    train = loaded(ours["Muon: no momentum warm-up"].source)
+    assert train.muon_momentum(1.0, 1000) < train.MUON_MOMENTUM == train.muon_momentum(0.0, 0)

@@ -111,7 +111,7 @@ def test_what_torch_says_beside_the_facts_is_passed_over(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("profile", "said"),
     [
-        ("gpu-80gb", "profile gpu-80gb (measured on NVIDIA H100 80GB HBM3), "),
+        ("gpu-80gb", "profile gpu-80gb (measured on NVIDIA H200), "),
         ("gpu-24gb", "profile gpu-24gb (not measured on this GPU), "),
         ("cpu", "profile cpu, "),
     ],

@@ -65,8 +65,12 @@ def test_true_flops_are_those_counted_by_hand(bench: ModuleType) -> None:
     by_hand = 6 * (8 * 12 * 512 * 512 + 512 * 8192) + 12 * 512 * seen
     assert bench.true_flops(stock, PREPARE) == by_hand == pytest.approx(0.21707e9, rel=1e-4)
     wider = TRAIN.replace("DEPTH = 8", "DEPTH = 9\nSHORT_WINDOW = 256").replace("= 64", "= 71").replace("SSSL", "SSSSL")
-    blocks = 2 * 1024.5 + 7 * 128.5  # where the script says how long they are
-    assert bench.true_flops(wider, PREPARE) == 6 * 640 * (12 * 9 * 640 + 8192) + 12 * 640 * blocks
+    assert bench.true_flops(wider, PREPARE) == pytest.approx(0.3255e9, rel=1e-4), "width 640, windows that slide"
+    blocks = wider + "\ndef blocks_of(x, size): ..."
+    seen = 2 * 1024.5 + 7 * 128.5
+    assert bench.true_flops(blocks, PREPARE) == 6 * 640 * (12 * 9 * 640 + 8192) + 12 * 640 * seen
+    longer = blocks.replace("SHORT_WINDOW = 256", "SHORT_WINDOW = 4096")
+    assert bench.true_flops(longer, PREPARE) == 6 * 640 * (12 * 9 * 640 + 8192) + 12 * 640 * 9 * 1024.5
     one = TRAIN.replace("DEPTH = 8", "DEPTH = 1\nSHORT_WINDOW = 256")
     assert bench.true_flops(one, PREPARE) == 6 * (12 * 128 * 128 + 128 * 8192) + 12 * 128 * 1024.5, "one layer sees all"
 

@@ -112,6 +112,10 @@ def test_matrices_step_by_muon_written_out(tiny: ModuleType) -> None:
     assert shapes == {(48, 48), (192, 48), (48, 192)}, "square, tall and wide"
 
 
+def test_the_momentum_is_never_above_its_plateau(tiny: ModuleType) -> None:
+    assert [tiny.muon_momentum(share, 1000) for share in (0.1, 0.3, 0.5)] == [0.95] * 3
+
+
 def test_matrices_without_gradients_only_decay_less_and_less(tiny: ModuleType) -> None:
     model = random_model(tiny)
     optimizer, before = tiny.Optimizer(model), copied(model)

@@ -70,6 +70,16 @@ def _is_sound(source: str, before: str) -> bool:
     return edits.key(files) != before
 
 
+_NO_GATES: Final = (
+    Edit("gate = 2 * torch.sigmoid(self.ve_gates[_i](_x))", ""),
+    Edit("gate.unsqueeze(-1) * _v", "{v}"),
+    Edit("self.ve_gates = _g", ""),
+    Edit("self.gate_channels = _c", ""),
+    Edit("(_p, _q, *block.attn.ve_gates)", "({p}, {q})"),
+    Edit("gates = _l", ""),
+    Edit("Adam(gates, _r)", ""),
+)
+
 RECIPES: Final[tuple[Recipe, ...]] = (
     Recipe(
         "Attention: normalised queries and keys times 1.2",
@@ -104,6 +114,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
             ("with_values = [_i for _j in range(DEPTH) if _c]", "with_values = list(range(DEPTH))"),
             ("return _l % 2 == (n_layer - 1) % 2", "return True"),
         ),
+        needs=r"(?ms)\A(?!.*^DEPTH\s*=\s*1\b)",  # the only layer has them already
     ),
     Recipe(
         "MLP: ReLU squared -> leaky ReLU squared",
@@ -152,12 +163,16 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     Recipe(
         "Muon: no momentum warm-up",
         "A simplification: full momentum from the first step, as Muon was published (kellerjordan.github.io/posts/"
-        "muon); a warm-up of 300 steps is a large part of a short run.",
+        "muon); a warm-up of some hundred steps is a large part of a short run.",
         "The first updates turn more slowly.",
         (
             (
                 Edit("MUON_DIP * max(0.0, 1 - step / _n, _e)", "MUON_DIP * max(0.0, {e})"),
                 Edit("MUON_DIP_STEPS = _c", ""),
+            ),
+            (  # as ours had it until 2026-12-01
+                Edit("momentum = MUON_MOMENTUM - _a * max(0.0, 1 - step / _n)", ""),
+                Edit("muon.step(_r, momentum, _d)", "muon.step({r}, MUON_MOMENTUM, {d})"),
             ),
             (Edit("_w = min(step / _n, 1)", ""), Edit("(1 - _w) * _l + _w * _h", "{h}")),
         ),
@@ -188,16 +203,8 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "A simplification: the tables can learn their own size; the plain sum is what arXiv 2410.17897 has.",
         "No head can turn the tables off.",
         (
-            (
-                Edit("gate = 2 * torch.sigmoid(self.ve_gates[_i](_x))", ""),
-                Edit("gate.unsqueeze(-1) * _v", "{v}"),
-                Edit("self.ve_gates = _g", ""),
-                Edit("self.gate_channels = _c", ""),
-                Edit("GATE_CHANNELS = _k", ""),
-                Edit("(_p, _q, *block.attn.ve_gates)", "({p}, {q})"),
-                Edit("gates = _l", ""),
-                Edit("Adam(gates, _r)", ""),
-            ),
+            (*_NO_GATES, Edit("GATE_CHANNELS = _k", "")),
+            _NO_GATES,  # as ours had it until 2026-12-01
             (
                 Edit("gate = 2 * torch.sigmoid(self.ve_gate(_x))", ""),
                 Edit("gate.unsqueeze(-1) * _v", "{v}"),
