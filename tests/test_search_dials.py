@@ -8,6 +8,7 @@ import pytest
 
 from research_loop import edits
 from research_loop.proposers.search import changes, couplings, dials, rules, space
+from research_loop.proposers.search.moves import MOVES
 
 Values = dict[str, edits.Value]
 SHAPE_AND_BATCH: Values = {
@@ -206,12 +207,15 @@ def test_a_window_must_be_some_layers_and_shorter_than_the_row(pattern: str, win
         (4, "SSSL", "S", True),
         (3, "SL", "SLL", True),
         (8, "SSSSSL", "SSSSSLS", True),
+        (8, "SSSL", "SSSSL", True),
+        (8, "SSSL", "SSLS", True),
+        (8, "SSSL", "SSSSSSSL", False),
         (5, "SSSL", "S", False),
         (4, "SSSL", "SL", False),
         (1, "S", "L", True),
     ],
 )
-def test_a_pattern_that_gives_every_layer_what_it_had_is_no_change(depth: int, old: str, new: str, same: bool) -> None:
+def test_a_pattern_has_more_long_layers_or_fewer_as_its_share_says(depth: int, old: str, new: str, same: bool) -> None:
     source = f"DEPTH = {depth}\nWINDOW_PATTERN = {old!r}\n"
     values = {name: constant.value for name, constant in edits.constants(source).items()}
     assert (rules.settle(values, {"WINDOW_PATTERN": new}, 2048) is None) is same
@@ -228,6 +232,32 @@ def test_one_constant_that_holds_does_not_excuse_another(other: Values) -> None:
     values: Values = {"SHORT_WINDOW": 256, "ADAM_BETAS": (0.8, 0.95), "WARMUP_RATIO": 0.0, "WARMDOWN_RATIO": 0.5}
     assert rules.settle(values, other, 2048) == other
     assert rules.settle(values, {**other, "WARMUP_RATIO": 0.6}, 2048) is None
+
+
+def test_one_aspect_ratio_stands_for_all_that_give_its_width() -> None:
+    values: Values = {"DEPTH": 4, "ASPECT_RATIO": 128, "HEAD_DIM": 128}
+    for aspect in (129, 150, 160):
+        assert rules.settle(values, {"ASPECT_RATIO": aspect}, None) == {"ASPECT_RATIO": 160}
+    assert rules.settle(values, {"ASPECT_RATIO": 127}, None) is None
+    assert rules.settle({**values, "DEPTH": 3}, {"ASPECT_RATIO": 129}, None) == {"ASPECT_RATIO": 170}
+
+
+def test_fewer_long_windows_are_fewer_layers_with_them() -> None:
+    (shorter,) = (move for move in MOVES if move.name == "shorter windows")
+    found = {
+        (pattern, depth): (shorter.apply({"WINDOW_PATTERN": pattern, "DEPTH": depth}) or {}).get("WINDOW_PATTERN")
+        for pattern, depth in [("SSSL", 8), ("SSSL", 16), ("SSSL", 4), ("L", 8), ("L", 2), ("L", 1), ("SL", 4)]
+    }
+    assert list(found.values()) == ["SSSSSSSL", "SSSSSL", None, "SSSL", "SL", None, "SSSL"]
+
+
+def test_an_average_of_the_weights_comes_with_the_rate_that_it_bears() -> None:
+    (averaged,) = (move for move in MOVES if move.name == "averaged weights")
+    assert averaged.apply({"AVERAGE_HALF_LIFE": 0.0, "FINAL_LR_FRAC": 0.05}) == {
+        "AVERAGE_HALF_LIFE": 0.08,
+        "FINAL_LR_FRAC": 0.35,
+    }
+    assert averaged.apply({"AVERAGE_HALF_LIFE": 0.08, "FINAL_LR_FRAC": 0.05}) is None, "it is on already"
 
 
 def test_other_heads_keep_the_width_with_another_aspect_ratio() -> None:

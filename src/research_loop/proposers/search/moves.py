@@ -155,10 +155,22 @@ def _smaller_head(head: Value) -> tuple[int] | None:
     return (number // 2,) if number and number % 4 == 0 and number // 2 >= LEAST_HEAD else None
 
 
-def _shorter_windows(pattern: Value) -> New | None:
-    if not isinstance(pattern, str) or set(pattern) - {"S", "L"}:
+def _shorter_windows(pattern: Value, depth: Value) -> New | None:
+    """A short layer more in a turn, or as many as it takes for a long one less in all."""
+    layers = rules.whole(depth) or 0
+    before = rules.long_layers(pattern, layers)
+    if before is None or not isinstance(pattern, str) or "L" not in pattern or set(pattern) - {"S", "L"}:
         return None
-    return ("SSSL",) if pattern == "L" else ("S" + pattern,) if "L" in pattern else None
+    longer = ["SSSL", "SSL", "SL"] if pattern == "L" else ["S" * more + pattern for more in range(1, layers)]
+    fewer = (new for new in longer if len(new) <= layers and (rules.long_layers(new, layers) or before) < before)
+    return next(((new, layers) for new in fewer), None)
+
+
+def _averaged(half_life: Value, final: Value) -> New | None:
+    """An average that is off, with the last rate that it bears."""
+    if isinstance(half_life, bool) or half_life != 0 or not isinstance(final, float) or not 0 <= final < 1:
+        return None
+    return (0.08, max(final, 0.35))
 
 
 LEAST_HEAD: Final = 16
@@ -249,8 +261,16 @@ MOVES: Final[tuple[Move, ...]] = (
         "A little gradient noise stays in the final weights.",
     ),
     Move(
+        "averaged weights",
+        ("AVERAGE_HALF_LIFE", "FINAL_LR_FRAC"),
+        _averaged,
+        "An average of the last weights has less of their noise than a low rate leaves, so that the rate may stay "
+        "higher (LAWA, arXiv 2209.14981).",
+        "An average that reaches too far back lags behind; the last weights by themselves are noisier.",
+    ),
+    Move(
         "shorter windows",
-        ("WINDOW_PATTERN",),
+        ("WINDOW_PATTERN", "DEPTH"),
         _shorter_windows,
         "Most of what predicts the next token is near: fewer long windows save attention time on every step.",
         "Long-range context is lost in more layers.",

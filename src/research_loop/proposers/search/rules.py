@@ -42,6 +42,7 @@ def _keep_width(values: Mapping[str, Value], settled: dict[str, Value]) -> bool:
         return True
     same = width(*before) == width(*after)
     if touched == {"ASPECT_RATIO"}:
+        settled["ASPECT_RATIO"] = aspect_for(width(*after), after[0], after[2]) or after[1]  # one for all of a width
         return not same  # rounded away: the same model again
     if touched == {"HEAD_DIM"} and not same:
         aspect = aspect_for(width(*before), before[0], after[2])
@@ -59,7 +60,7 @@ def _within_limits(before: Mapping[str, Value], settled: Mapping[str, Value], se
         return False
     if "WINDOW_PATTERN" in settled and isinstance(pattern, str) and isinstance(depth, int) and len(pattern) > depth:
         return False  # letters beyond the last layer do nothing
-    if _same_layers(before, values):
+    if _misses_its_layers(before, values):
         return False
     if (window := whole(settled.get("SHORT_WINDOW"))) is not None:
         unused = isinstance(pattern, str) and "S" not in pattern
@@ -70,15 +71,20 @@ def _within_limits(before: Mapping[str, Value], settled: Mapping[str, Value], se
     return not (too_long and settled.keys() & {"WARMUP_RATIO", "WARMDOWN_RATIO"})
 
 
-def _same_layers(before: Mapping[str, Value], after: Mapping[str, Value]) -> bool:
-    """Whether another pattern of windows gives every layer what it had."""
-    old, new = _layers(before), _layers(after)
-    return before.get("WINDOW_PATTERN") != after.get("WINDOW_PATTERN") and old is not None and old == new
+def _misses_its_layers(before: Mapping[str, Value], after: Mapping[str, Value]) -> bool:
+    """Whether another pattern, of a larger or smaller share of long windows, has not more or fewer layers with them."""
+    old, new = (values.get("WINDOW_PATTERN") for values in (before, after))
+    if old is None or new is None or old == new or before.get("DEPTH") != after.get("DEPTH"):
+        return False
+    layers = whole(after.get("DEPTH"))
+    was, is_now = long_layers(old, layers), long_layers(new, layers)
+    wanted = dials.directions("WINDOW_PATTERN", old, new).get("WINDOW_PATTERN")
+    return was is not None and is_now is not None and (is_now > was) - (is_now < was) != wanted
 
 
-def _layers(values: Mapping[str, Value]) -> str | None:
-    """A letter a layer: the pattern repeated, and L in the last one, as in upstream's; None where they do not say."""
-    pattern, depth = values.get("WINDOW_PATTERN"), whole(values.get("DEPTH"))
+def long_layers(pattern: Value | None, depth: int | None) -> int | None:
+    """How many layers see the whole row: the pattern is repeated, and the last is one, as in upstream's; None where
+    they do not say."""
     if not isinstance(pattern, str) or not pattern or depth is None or not 1 <= depth <= _MOST_LAYERS:
         return None
-    return (pattern * depth)[: depth - 1] + "L"
+    return (pattern * depth)[: depth - 1].count("L") + 1
