@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from train_h100 import Done, digest, gpu_name, measure, summary, true_mfu
+from train_h100 import Done, digest, gpu_name, measure, told, true_mfu
 
 from research_loop import edits
 from research_loop.errors import ProposalError, ResearchLoopError
@@ -95,18 +95,21 @@ class Bench:
         self.rows = self.prepare.row_numbers
 
     def run(self, lab: Path, name: str, path: Path, budget: int, seed: int, gpu: str) -> Done:
-        """Raises SystemExit with the script's last line where its loss is no number."""
-        began = time.monotonic()
-        if name not in self.modules:
-            self.modules[name] = load(path.stem, path)
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
-            try:
+        """Raises SystemExit with what the script said last where its loss is no number, and for what it raised."""
+        began, said = time.monotonic(), io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said):
+                if name not in self.modules:
+                    self.modules[name] = load(path.stem, path)
                 found = self.trained(self.modules[name], seed)
-            except SystemExit:
-                raise SystemExit(f"{name}: {said.getvalue().strip().splitlines()[-1]}") from None
-        gc.collect()
-        torch.cuda.empty_cache()
+        except SystemExit:
+            raise SystemExit(f"{name}: {said.getvalue().strip().splitlines()[-1]}") from None
+        except Exception as error:  # whatever that script's own fault may be
+            first = str(error).strip().partition("\n")[0]
+            raise SystemExit(f"{name}: {type(error).__name__}: {first}") from None
+        finally:
+            gc.collect()
+            torch.cuda.empty_cache()
         epochs = re.findall(r"\bepoch: (\d+)", said.getvalue())
         used = true_mfu(found, path.read_text(), (lab / "prepare.py").read_text(), budget)
         outside = time.monotonic() - began - found["training_seconds"]
@@ -153,7 +156,10 @@ def load(name: str, path: Path) -> ModuleType:
 def written(lab: Path, parts: Sequence[str], tries: Sequence[str], folder: Path) -> dict[str, Path]:
     """Files of the scripts to be compared, by name; raises SystemExit for what cannot be made of the lab's train.py."""
     changes = {WHOLE: constants(), **{f"without {name}": PARTS[name] for name in parts}}
-    scripts = {}
+    scripts, whole = {}, lab / "train.py"
+    source = whole.read_text() if whole.exists() else ""
+    if not all(piece in source for piece in ("class GPT(", "\ndef train(", '\nif __name__ == "__main__":')):
+        raise SystemExit(f"{whole}: no GPT and train() that can be imported: train_h100.py runs any script")
     try:
         for name, _, pairs in (one.partition(":") for one in tries):
             if not name or name in changes:
@@ -161,7 +167,7 @@ def written(lab: Path, parts: Sequence[str], tries: Sequence[str], folder: Path)
             changes[name] = tried(pairs)
         for number, (name, change) in enumerate(changes.items()):
             scripts[name] = folder / f"train_{number}.py"
-            scripts[name].write_text(change((lab / "train.py").read_text()))
+            scripts[name].write_text(change(source))
     except ResearchLoopError as error:
         raise SystemExit(str(error)) from None
     return scripts
@@ -193,10 +199,8 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")  # as train.py's main does
     with tempfile.TemporaryDirectory() as place:
         scripts, bench = written(given.lab, given.only, given.tries, Path(place)), Bench(given.lab, given.budget)
-        done = measure(
-            given.lab, scripts, [given.budget], list(dict.fromkeys(given.seeds)), given.out, gpu_name(), bench.run
-        )
-        print(f"\n{summary(done)}")
+        seeds = list(dict.fromkeys(given.seeds))
+        told(measure(given.lab, scripts, [given.budget], seeds, given.out, gpu_name(), bench.run), scripts)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -170,18 +170,40 @@ def measure(
     gpu: str,
     make: Callable[[Path, str, Path, int, int, str], Done] = run,
 ) -> list[Done]:
-    """Runs in turn, as `make` makes them, but for those that the file has; each is written there as it ends."""
+    """Runs in turn, as `make` makes them, but for those that the file has; each is written there as it ends.
+
+    A script that fails is said and left out from there on. Raises SystemExit for the first one's failure, and where the
+    file cannot be.
+    """
+    if not out.absolute().parent.is_dir():
+        raise SystemExit(f"--out: no folder {out.absolute().parent}: make it first")
     codes = {name: digest(lab, train) for name, train in trains.items()}
     done = {(one.name, one.budget, one.seed): one for one in read(out, codes, gpu)}
     print("| script | budget, s | seed | val_bpb | steps | M tokens | MFU %, own count | true | VRAM, MB | s outside |")
     print("|---|---|---|---|---|---|---|---|---|---|")
-    for seed, budget, (name, train) in itertools.product(seeds, budgets, trains.items()):
-        if (name, budget, seed) not in done:
-            done[name, budget, seed] = one = make(lab, name, train, budget, seed, gpu)
+    sound = dict(trains)
+    for seed, budget, name in itertools.product(seeds, budgets, trains):
+        if name in sound and (name, budget, seed) not in done:
+            try:
+                done[name, budget, seed] = one = make(lab, name, sound[name], budget, seed, gpu)
+            except SystemExit as ended:
+                print(ended, file=sys.stderr, flush=True)
+                del sound[name]
+                if name == next(iter(trains)):
+                    raise SystemExit(f"{name}: without it there is nothing to compare with") from None
+                continue
             with out.open("a") as file:
                 file.write(json.dumps(asdict(one)) + "\n")
-        print(done[name, budget, seed].line(), flush=True)
-    return [done[name, budget, seed] for seed in seeds for budget in budgets for name in trains]
+        if name in sound:
+            print(done[name, budget, seed].line(), flush=True)
+    return [done[name, budget, seed] for seed in seeds for budget in budgets for name in sound]
+
+
+def told(done: list[Done], asked: Collection[str]) -> None:
+    """Prints the summary; raises SystemExit where a script that was asked for has no part in it."""
+    print(f"\n{summary(done)}")
+    if left := [name for name in asked if name not in {one.name for one in done}]:
+        raise SystemExit(f"failed, and not compared: {', '.join(left)}")
 
 
 def summary(done: list[Done]) -> str:
@@ -220,7 +242,7 @@ def main() -> None:
     pairs = arguments.train or [f"stock={ROOT / 'benchmarks' / 'stock_train.py'}", f"ours={arguments.lab / 'train.py'}"]
     trains = {name: Path(file) for name, _, file in (pair.partition("=") for pair in pairs)}
     done = measure(arguments.lab, trains, sorted(arguments.budgets), arguments.seeds, arguments.out, gpu_name())
-    print(f"\n{summary(done)}")
+    told(done, trains)
 
 
 if __name__ == "__main__":

@@ -58,11 +58,49 @@ def test_a_script_without_a_part_still_trains(
     assert not torch.equal(model.lm_head.weight, before)
 
 
-def test_a_batch_that_does_not_divide_is_said(bench: ModuleType, gpt_lab: Lab, tmp_path: Path) -> None:
-    call = [sys.executable, str(BENCHMARKS / "ablations.py"), str(gpt_lab.root), "--budget", "1", "--seeds", "1"]
-    call += ["--only", "--try", "odd: DEVICE_BATCH_SIZE=7", "--out", str(tmp_path / "out.jsonl")]
-    ended = subprocess.run(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert ended.returncode == 1 and ended.stderr.startswith("odd: TOTAL_BATCH_SIZE 1024 is no multiple of")
+def test_a_try_that_fails_is_said_in_a_line_and_the_others_go_on(gpt_lab: Lab, tmp_path: Path) -> None:
+    call = [sys.executable, str(BENCHMARKS / "ablations.py"), str(gpt_lab.root), "--budget", "1", "--seeds", "1", "2"]
+    call += ["--only", "--try", "odd: DEVICE_BATCH_SIZE=7", "none: HEAD_DIM=0", "narrow: ASPECT_RATIO=32"]
+    ended = subprocess.run([*call, "--out", str(tmp_path / "out.jsonl")], capture_output=True, text=True)
+    odd, none, last = ended.stderr.splitlines()
+    assert ended.returncode == 1 and odd.startswith("odd: TOTAL_BATCH_SIZE 1024 is no multiple of")
+    assert none == "none: ZeroDivisionError: division by zero" and last == "failed, and not compared: odd, none"
+    done = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(one["name"], one["seed"]) for one in done] == [
+        (name, seed) for seed in (1, 2) for name in ("whole", "narrow")
+    ]
+    assert "narrow, 1 s: " in ended.stdout and "2 seeds)" in ended.stdout
+
+
+def test_a_whole_that_fails_ends_the_series_in_a_line(gpt_lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(gpt_lab.root / "data")
+    (tmp_path / "prepare.py").write_text((gpt_lab.root / "prepare.py").read_text())
+    source = (gpt_lab.root / "train.py").read_text()
+    (tmp_path / "train.py").write_text(edits.replace(source, {"HEAD_DIM": 0}))
+    call = [sys.executable, str(BENCHMARKS / "ablations.py"), str(tmp_path), "--budget", "1", "--only", "tables"]
+    ended = subprocess.run([*call, "--out", str(tmp_path / "out.jsonl")], capture_output=True, text=True)
+    assert ended.returncode == 1 and ended.stderr.splitlines() == [
+        "whole: ZeroDivisionError: division by zero",
+        "whole: without it there is nothing to compare with",
+    ]
+
+
+def test_results_without_a_folder_are_said_before_a_run(gpt_lab: Lab, tmp_path: Path) -> None:
+    call = [sys.executable, str(BENCHMARKS / "ablations.py"), str(gpt_lab.root), "--out", str(tmp_path / "no" / "out")]
+    ended = subprocess.run(call, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        1,
+        "",
+        f"--out: no folder {tmp_path / 'no'}: make it first\n",
+    )
+
+
+@pytest.mark.parametrize("source", [None, "print('trains as it is imported')\n"])
+def test_a_script_of_another_shape_is_not_run(bench: ModuleType, tmp_path: Path, source: str | None) -> None:
+    if source is not None:
+        (tmp_path / "train.py").write_text(source)
+    with pytest.raises(SystemExit, match=r"train\.py: no GPT and train\(\) that can be imported"):
+        bench.written(tmp_path, [], [], tmp_path)
 
 
 def test_a_part_that_is_not_there_is_said(bench: ModuleType, tmp_path: Path) -> None:
