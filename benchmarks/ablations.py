@@ -96,20 +96,22 @@ class Bench:
 
     def run(self, lab: Path, name: str, path: Path, budget: int, seed: int, gpu: str) -> Done:
         """Raises SystemExit with what the script said last where its loss is no number, and for what it raised."""
+        gc.unfreeze()  # what a run that failed left behind
+        gc.enable()
+        gc.collect()
+        torch.cuda.empty_cache()
         began, said = time.monotonic(), io.StringIO()
         try:
             with contextlib.redirect_stdout(said):
                 if name not in self.modules:
                     self.modules[name] = load(path.stem, path)
                 found = self.trained(self.modules[name], seed)
-        except SystemExit:
-            raise SystemExit(f"{name}: {said.getvalue().strip().splitlines()[-1]}") from None
+        except SystemExit as ended:
+            last = [f"exit code {ended.code}", *said.getvalue().strip().splitlines()][-1]
+            raise SystemExit(f"{name}: {ended.code if isinstance(ended.code, str) else last}") from None
         except Exception as error:  # whatever that script's own fault may be
             first = str(error).strip().partition("\n")[0]
             raise SystemExit(f"{name}: {type(error).__name__}: {first}") from None
-        finally:
-            gc.collect()
-            torch.cuda.empty_cache()
         epochs = re.findall(r"\bepoch: (\d+)", said.getvalue())
         used = true_mfu(found, path.read_text(), (lab / "prepare.py").read_text(), budget)
         outside = time.monotonic() - began - found["training_seconds"]
@@ -200,7 +202,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         scripts, bench = written(given.lab, given.only, given.tries, Path(place)), Bench(given.lab, given.budget)
         seeds = list(dict.fromkeys(given.seeds))
-        told(measure(given.lab, scripts, [given.budget], seeds, given.out, gpu_name(), bench.run), scripts)
+        done = measure(given.lab, scripts, [given.budget], seeds, given.out, gpu_name(), bench.run)
+        told(done, scripts, len(seeds))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,12 +116,12 @@ def run(lab: Path, name: str, train: Path, budget: int, seed: int, gpu: str) -> 
 
 def true_mfu(found: dict[str, float], train: str, prepare: str, budget: int) -> float | None:
     """In per cent of REACHED, over the seconds that the script says it trained for, else the budget; None where its
-    summary has no steps or no tokens."""
+    summary has no steps or no tokens, or its constants are not upstream's."""
     steps, tokens = found.get("num_steps"), found.get("total_tokens_M")
-    if steps is None or tokens is None:
+    if steps is None or tokens is None or (flops := true_flops(train, prepare)) is None:
         return None
     timed = tokens * 1e6 * max(0.0, 1 - untimed_steps(train) / max(steps, 1.0))
-    return 100 * timed * true_flops(train, prepare) / (found.get("training_seconds") or budget) / REACHED
+    return 100 * timed * flops / (found.get("training_seconds") or budget) / REACHED
 
 
 def untimed_steps(train: str) -> int:
@@ -128,9 +129,12 @@ def untimed_steps(train: str) -> int:
     return int(found.value) if found else UNTIMED_STEPS
 
 
-def true_flops(train: str, prepare: str) -> float:
-    """A token's, forward and backward: six a weight of blocks and head, and attention to what a query does see."""
+def true_flops(train: str, prepare: str) -> float | None:
+    """A token's, forward and backward: six a weight of blocks and head, and attention to what a query does see; None
+    where the constants that say so are not there."""
     values = {name: found.value for text in (train, prepare) for name, found in edits.constants(text).items()}
+    if not values.keys() >= {*couplings.SHAPE, "MAX_SEQ_LEN", "WINDOW_PATTERN", "VOCAB_SIZE"}:
+        return None
     depth, tokens, pattern = int(values["DEPTH"]), int(values["MAX_SEQ_LEN"]), str(values["WINDOW_PATTERN"])
     width = couplings.width(depth, int(values["ASPECT_RATIO"]), int(values["HEAD_DIM"]))
     letters = [pattern[i % len(pattern)] for i in range(depth - 1)] + ["L"]
@@ -153,7 +157,12 @@ def digest(lab: Path, train: Path) -> str:
 
 def read(out: Path, codes: Mapping[str, str], gpu: str) -> list[Done]:
     """The file's runs of this code on such a GPU; says how many are of others, whose scores are not to be pooled."""
-    known = [Done(**json.loads(line)) for line in out.read_text().splitlines()] if out.exists() else []
+    known = []
+    for number, line in enumerate(out.read_text().splitlines(), 1):
+        try:
+            known.append(Done(**json.loads(line)))
+        except (ValueError, TypeError):
+            raise SystemExit(f"{out}: line {number} is no run: take it out, or name another --out") from None
     same = [one for one in known if one.code == codes.get(one.name)]
     for other in sorted({one.gpu or "" for one in same} - {gpu}):
         count = sum((one.gpu or "") == other for one in same)
@@ -172,11 +181,15 @@ def measure(
 ) -> list[Done]:
     """Runs in turn, as `make` makes them, but for those that the file has; each is written there as it ends.
 
-    A script that fails is said and left out from there on. Raises SystemExit for the first one's failure, and where the
-    file cannot be.
+    A script that fails is said and left out from there on; where it is the first, nothing is left to compare with.
+    Raises SystemExit where the file or a script cannot be.
     """
-    if not out.absolute().parent.is_dir():
-        raise SystemExit(f"--out: no folder {out.absolute().parent}: make it first")
+    if missing := [str(train) for train in trains.values() if not train.is_file()]:
+        raise SystemExit(f"{missing[0]}: no such script")
+    try:
+        out.open("a").close()
+    except OSError as error:
+        raise SystemExit(f"--out {out}: {error.strerror}") from None
     codes = {name: digest(lab, train) for name, train in trains.items()}
     done = {(one.name, one.budget, one.seed): one for one in read(out, codes, gpu)}
     print("| script | budget, s | seed | val_bpb | steps | M tokens | MFU %, own count | true | VRAM, MB | s outside |")
@@ -190,43 +203,46 @@ def measure(
                 print(ended, file=sys.stderr, flush=True)
                 del sound[name]
                 if name == next(iter(trains)):
-                    raise SystemExit(f"{name}: without it there is nothing to compare with") from None
+                    break
                 continue
             with out.open("a") as file:
                 file.write(json.dumps(asdict(one)) + "\n")
         if name in sound:
             print(done[name, budget, seed].line(), flush=True)
-    return [done[name, budget, seed] for seed in seeds for budget in budgets for name in sound]
+    wanted = itertools.product(seeds, budgets, trains)
+    return [done[name, budget, seed] for seed, budget, name in wanted if (name, budget, seed) in done]
 
 
-def told(done: list[Done], asked: Collection[str]) -> None:
-    """Prints the summary; raises SystemExit where a script that was asked for has no part in it."""
-    print(f"\n{summary(done)}")
-    if left := [name for name in asked if name not in {one.name for one in done}]:
-        raise SystemExit(f"failed, and not compared: {', '.join(left)}")
+def told(done: list[Done], trains: Collection[str], runs: int) -> None:
+    """Prints the summary; raises SystemExit where a script has fewer runs than that."""
+    if any(one.name == next(iter(trains)) for one in done):
+        print(f"\n{summary(done)}")
+    counts = Counter(one.name for one in done)
+    if short := [f"{name} ({counts[name]} of {runs} runs)" for name in trains if counts[name] < runs]:
+        raise SystemExit(f"not all was run: {', '.join(short)}")
 
 
 def summary(done: list[Done]) -> str:
-    """Means over seeds, and what they are beside the first script's, seed by seed."""
+    """Means over the seeds that the first script has, too, and what they are beside its own, seed by seed."""
     first = done[0].name
     budgets = sorted({one.budget for one in done})
-    scores = {
-        (name, budget): [
-            one.bpb for one in sorted(done, key=lambda one: one.seed) if (one.name, one.budget) == (name, budget)
-        ]
-        for name in dict.fromkeys(one.name for one in done)
-        for budget in budgets
-    }
-    goal = statistics.fmean(scores[first, budgets[-1]])
+    found = {(one.name, one.budget, one.seed): one.bpb for one in sorted(done, key=lambda one: one.seed)}
+    theirs = {(budget, seed): bpb for (name, budget, seed), bpb in found.items() if name == first}
+    scores: dict[tuple[str, int], list[float]] = {}
     lines = []
-    for (name, budget), values in scores.items():
-        others = scores[first, budget]
-        differences = [mine - theirs for mine, theirs in zip(values, others, strict=True)]
+    for name, budget in itertools.product(dict.fromkeys(one.name for one in done), budgets):
+        shared = [seed for one, at, seed in found if (one, at) == (name, budget) and (at, seed) in theirs]
+        if not shared:
+            continue
+        values = scores[name, budget] = [found[name, budget, seed] for seed in shared]
+        differences = [found[name, budget, seed] - theirs[budget, seed] for seed in shared]
         p = stats.ttest_1samp(differences, 0.0).pvalue if name != first and len(values) > 1 else float("nan")
         mean, beside = statistics.fmean(values), statistics.fmean(differences)
         lines.append(f"{name}, {budget} s: {mean:.6f}, {beside:+.6f} beside {first} (p {p:.2g}, {len(values)} seeds)")
+    last = max(budget for name, budget in scores if name == first)
+    goal = statistics.fmean(scores[first, last])
     for name in dict.fromkeys(name for name, _ in scores) if len(budgets) > 1 else ():
-        enough = [budget for budget in budgets if statistics.fmean(scores[name, budget]) <= goal]
+        enough = [at for at in budgets if (name, at) in scores and statistics.fmean(scores[name, at]) <= goal]
         lines.append(f"{name}: {first}'s {goal:.6f} within {enough[0]} s" if enough else f"{name}: not as good in any")
     return "\n".join(lines)
 
@@ -242,7 +258,7 @@ def main() -> None:
     pairs = arguments.train or [f"stock={ROOT / 'benchmarks' / 'stock_train.py'}", f"ours={arguments.lab / 'train.py'}"]
     trains = {name: Path(file) for name, _, file in (pair.partition("=") for pair in pairs)}
     done = measure(arguments.lab, trains, sorted(arguments.budgets), arguments.seeds, arguments.out, gpu_name())
-    told(done, trains)
+    told(done, trains, len(arguments.seeds) * len(arguments.budgets))
 
 
 if __name__ == "__main__":

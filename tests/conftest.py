@@ -153,7 +153,7 @@ def tiny(train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     schedule |= {"AVERAGE_HALF_LIFE": 0.0}
     others = {"ADAM_BETAS": (0.8, 0.95), "ADAM_EPS": 1e-10, "MUON_MOMENTUM": 0.95, "MUON_BETA2": 0.95}
     others |= {"MUON_DIP": 0.15, "MUON_DIP_STEPS": 200}
-    tables = {"BIGRAM_ROWS": 32, "TRIGRAM_ROWS": 64, "GATE_CHANNELS": 32}
+    tables = {"BIGRAM_ROWS": 32, "TRIGRAM_ROWS": 64, "GATE_CHANNELS": 32, "NGRAM_INPUT": 0.7}
     others |= {"X0_INIT": 0.1, "ROPE_BASE": 100, "SOFTCAP": 15}
     machine = {"MAX_SEQ_LEN": 16, "TOTAL_BATCH_SIZE": 64, "DTYPE": torch.float64}
     for name, value in {**shape, **rates, **schedule, **others, **tables, **machine}.items():

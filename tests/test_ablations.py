@@ -64,12 +64,27 @@ def test_a_try_that_fails_is_said_in_a_line_and_the_others_go_on(gpt_lab: Lab, t
     ended = subprocess.run([*call, "--out", str(tmp_path / "out.jsonl")], capture_output=True, text=True)
     odd, none, last = ended.stderr.splitlines()
     assert ended.returncode == 1 and odd.startswith("odd: TOTAL_BATCH_SIZE 1024 is no multiple of")
-    assert none == "none: ZeroDivisionError: division by zero" and last == "failed, and not compared: odd, none"
+    assert (
+        none == "none: ZeroDivisionError: division by zero"
+        and last == "not all was run: odd (0 of 2 runs), none (0 of 2 runs)"
+    )
     done = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [(one["name"], one["seed"]) for one in done] == [
         (name, seed) for seed in (1, 2) for name in ("whole", "narrow")
     ]
     assert "narrow, 1 s: " in ended.stdout and "2 seeds)" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"), [("sys.exit('gone')", "gone"), ("sys.exit(3)", "exit code 3"), ("1 / 0", "division by zero")]
+)
+def test_how_a_script_ends_is_said(
+    bench: ModuleType, gpt_lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ending: str, said: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "prepare", sys.modules.get("prepare"))
+    (tmp_path / "ends.py").write_text(f"import sys\n{ending}\n")
+    with pytest.raises(SystemExit, match=rf"^short: (\w+: )?{said}$"):
+        bench.Bench(gpt_lab.root, 1).run(gpt_lab.root, "short", tmp_path / "ends.py", 1, 1, "cpu")
 
 
 def test_a_whole_that_fails_ends_the_series_in_a_line(gpt_lab: Lab, tmp_path: Path) -> None:
@@ -81,7 +96,7 @@ def test_a_whole_that_fails_ends_the_series_in_a_line(gpt_lab: Lab, tmp_path: Pa
     ended = subprocess.run([*call, "--out", str(tmp_path / "out.jsonl")], capture_output=True, text=True)
     assert ended.returncode == 1 and ended.stderr.splitlines() == [
         "whole: ZeroDivisionError: division by zero",
-        "whole: without it there is nothing to compare with",
+        "not all was run: whole (0 of 3 runs), without tables (0 of 3 runs)",
     ]
 
 
@@ -91,7 +106,7 @@ def test_results_without_a_folder_are_said_before_a_run(gpt_lab: Lab, tmp_path: 
     assert (ended.returncode, ended.stdout, ended.stderr) == (
         1,
         "",
-        f"--out: no folder {tmp_path / 'no'}: make it first\n",
+        f"--out {tmp_path / 'no' / 'out'}: No such file or directory\n",
     )
 
 

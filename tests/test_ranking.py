@@ -77,9 +77,11 @@ def test_half_a_head_is_another_idea_than_more_heads_in_the_same_width() -> None
 
 
 def test_a_pattern_is_tried_by_a_shorter_step_as_well() -> None:
-    values: Values = {"WINDOW_PATTERN": "SSSL"}
-    failed = history_of(experiment(1, 'WINDOW_PATTERN "SSSL" -> "SSSSSL"'))
-    assert [idea.changes for idea in ranking.ranked(values, learn(failed, 0), None)] == [{"WINDOW_PATTERN": "SSSSL"}]
+    failed = history_of(experiment(1, 'WINDOW_PATTERN "SSSL" -> "SSSSSSSL"'))
+    for layers in ("DEPTH", "N_LAYERS"):
+        values: Values = {"WINDOW_PATTERN": "SSSL", layers: 16}
+        found = [idea.changes for idea in ranking.ranked(values, learn(failed, 0), None)]
+        assert {"WINDOW_PATTERN": "SSSSSL"} in found and {"WINDOW_PATTERN": "SSSSSSSL"} not in found
 
 
 def test_a_rate_is_not_tried_by_a_shorter_step() -> None:

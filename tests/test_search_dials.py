@@ -219,6 +219,8 @@ def test_a_pattern_has_more_long_layers_or_fewer_as_its_share_says(depth: int, o
     source = f"DEPTH = {depth}\nWINDOW_PATTERN = {old!r}\n"
     values = {name: constant.value for name, constant in edits.constants(source).items()}
     assert (rules.settle(values, {"WINDOW_PATTERN": new}, 2048) is None) is same
+    elsewhere: Values = {"WINDOW_PATTERN": old, "N_LAYER": depth}
+    assert (rules.settle(elsewhere, {"WINDOW_PATTERN": new}, 2048) is None) is same
     deeper: Values = {"WINDOW_PATTERN": new, "DEPTH": depth + 1}
     assert rules.settle(values, deeper, 2048) == deeper, "another model"
 
@@ -240,6 +242,8 @@ def test_one_aspect_ratio_stands_for_all_that_give_its_width() -> None:
         assert rules.settle(values, {"ASPECT_RATIO": aspect}, None) == {"ASPECT_RATIO": 160}
     assert rules.settle(values, {"ASPECT_RATIO": 127}, None) is None
     assert rules.settle({**values, "DEPTH": 3}, {"ASPECT_RATIO": 129}, None) == {"ASPECT_RATIO": 170}
+    assert rules.settle(values, {"DEPTH": 5, "ASPECT_RATIO": 150}, None) == {"DEPTH": 5, "ASPECT_RATIO": 153}
+    assert rules.settle(values, {"DEPTH": 5, "ASPECT_RATIO": 127}, None) == {"DEPTH": 5}
 
 
 def test_fewer_long_windows_are_fewer_layers_with_them() -> None:
@@ -251,13 +255,24 @@ def test_fewer_long_windows_are_fewer_layers_with_them() -> None:
     assert list(found.values()) == ["SSSSSSSL", "SSSSSL", None, "SSSL", "SL", None, "SSSL"]
 
 
+def test_n_grams_that_are_not_in_the_embedding_are_put_there_whole() -> None:
+    (joined,) = (move for move in MOVES if move.name == "n-grams in the embedding")
+    tables: Values = {"BIGRAM_ROWS": 32, "TRIGRAM_ROWS": 64}
+    assert joined.apply({"NGRAM_INPUT": 0.0, **tables}) == {"NGRAM_INPUT": 1.0, **tables}
+    for share in (0.7, 0, False):
+        assert joined.apply({"NGRAM_INPUT": share, **tables}) is None
+    assert joined.apply({"NGRAM_INPUT": 0.0, **tables, "TRIGRAM_ROWS": 0}) is None, "there is nothing to put there"
+
+
 def test_an_average_of_the_weights_comes_with_the_rate_that_it_bears() -> None:
     (averaged,) = (move for move in MOVES if move.name == "averaged weights")
     assert averaged.apply({"AVERAGE_HALF_LIFE": 0.0, "FINAL_LR_FRAC": 0.05}) == {
         "AVERAGE_HALF_LIFE": 0.08,
         "FINAL_LR_FRAC": 0.35,
     }
-    assert averaged.apply({"AVERAGE_HALF_LIFE": 0.08, "FINAL_LR_FRAC": 0.05}) is None, "it is on already"
+    assert (averaged.apply({"AVERAGE_HALF_LIFE": 0.0, "FINAL_LR_FRAC": 0.5}) or {})["FINAL_LR_FRAC"] == 0.5
+    for half_life, final in ((0.08, 0.05), (False, 0.05), (0.0, 1.0), (0.0, -0.1)):
+        assert averaged.apply({"AVERAGE_HALF_LIFE": half_life, "FINAL_LR_FRAC": final}) is None
 
 
 def test_other_heads_keep_the_width_with_another_aspect_ratio() -> None:

@@ -181,3 +181,37 @@ def test_the_summary_is_of_means_pairs_and_the_least_budget_that_is_enough(bench
     assert lines[0] == "a, 10 s: 1.200000, +0.000000 beside a (p nan, 2 seeds)"
     assert lines[2] == "b, 10 s: 0.950000, -0.250000 beside a (p 0.13, 2 seeds)"
     assert lines[4:] == ["a: a's 1.000000 within 20 s", "b: a's 1.000000 within 10 s"]
+
+
+FAILS_AT_TWO = TRAIN + "sys.exit(seed == 2)\n"
+
+
+@pytest.mark.parametrize("fails", ["one", "other"])
+def test_pairs_from_before_a_failure_count_and_what_is_missing_is_said(
+    bench: ModuleType, lab: Path, capsys: pytest.CaptureFixture[str], fails: str
+) -> None:
+    for name in ("one", "other"):
+        (lab / f"{name}.py").write_text((FAILS_AT_TWO if name == fails else TRAIN).replace("DEPTH = 8\n", ""))
+    trains = {name: lab / f"{name}.py" for name in ("one", "other")}
+    done = bench.measure(lab, trains, [10], [1, 2, 3], lab / "out.jsonl", "cpu")
+    with pytest.raises(SystemExit, match=rf"^not all was run: .*{fails} \(1 of 3 runs\)"):
+        bench.told(done, trains, 3)
+    said = capsys.readouterr()
+    assert said.err.startswith(f"{fails}: exit code 1, no score:")
+    assert "other, 10 s: 1.100000, +0.000000 beside one (p nan, 1 seeds)" in said.out
+    counts = [sum(one.name == name for one in done) for name in trains]
+    assert counts == ([3, 1] if fails == "other" else [1, 1]) and all(one.true_mfu is None for one in done)
+
+
+@pytest.mark.parametrize(("broken", "said"), [("out", "line 2 is no run"), ("train", "nosuch.py: no such script")])
+def test_a_file_that_is_broken_or_missing_is_said_before_a_run(
+    bench: ModuleType, lab: Path, broken: str, said: str
+) -> None:
+    made(bench, lab, seeds=(1,))
+    with (lab / "out.jsonl").open("a") as file:
+        file.write('{"name": "one"}\n' if broken == "out" else "")
+    trains = {"one": lab / ("nosuch.py" if broken == "train" else "train.py")}
+    with pytest.raises(SystemExit, match=said):
+        bench.measure(lab, trains, [10], [1], lab / "out.jsonl", "cpu")
+    with pytest.raises(SystemExit, match=r"^--out .*: Is a directory"):
+        bench.measure(lab, {"one": lab / "train.py"}, [10], [1], lab, "cpu")

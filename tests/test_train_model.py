@@ -34,11 +34,12 @@ def attention(h: torch.Tensor, w: dict[str, torch.Tensor], values: list[torch.Te
     return torch.einsum("hqk,khd->qhd", scores.softmax(-1), v).flatten(1) @ w["attn.c_proj.weight"].T
 
 
-def logits_written_out(model: torch.nn.Module, idx: torch.Tensor) -> torch.Tensor:
-    """[T, vocab] of one row of the model of `tiny`; what its n-gram tables give is taken from them."""
+def logits_written_out(model: torch.nn.Module, idx: torch.Tensor, joining: float) -> torch.Tensor:
+    """[T, vocab] of one row of the model of `tiny`; what its n-gram tables give is taken from them, and is `joining`
+    times in the embedding."""
     weights = {name: p.detach().double() for name, p in model.named_parameters()}
     ngrams = {name: rows[0].detach() for name, rows in model.ngrams(idx[None]).items()}
-    x = x0 = normed(weights["wte.weight"][idx])
+    x = x0 = normed(weights["wte.weight"][idx] + joining * (ngrams["bigrams of 2"] + ngrams["trigrams"]))
     for i, window in enumerate((5, 16, 16)):
         w = {name.removeprefix(f"blocks.{i}."): p for name, p in weights.items()}
         values = [ngrams[f"bigrams of {i}"], ngrams["trigrams"]] if i in (0, 2) else []
@@ -49,14 +50,27 @@ def logits_written_out(model: torch.nn.Module, idx: torch.Tensor) -> torch.Tenso
     return 15 * torch.tanh(normed(x) @ weights["lm_head.weight"].T / 15)
 
 
-def test_its_logits_are_those_of_the_model_written_out(tiny: ModuleType) -> None:
+@pytest.mark.parametrize("joining", [0.0, 0.7])
+def test_its_logits_are_those_of_the_model_written_out(
+    tiny: ModuleType, joining: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny, "NGRAM_INPUT", joining)
     model, idx = tiny.GPT(VOCAB), torch.randint(0, VOCAB, (16,))
     for parameter in [*model.parameters(), model.ngrams.weight]:
         torch.nn.init.normal_(parameter, std=0.3)
-    expected = logits_written_out(model, idx)
+    expected = logits_written_out(model, idx, joining)
     with torch.no_grad():
         torch.testing.assert_close(model(idx[None])[0].double(), expected, rtol=1e-4, atol=1e-4)
     assert expected.std() > 0.5
+
+
+def test_tables_learn_from_what_they_give_the_embedding(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for joining in (0.0, 0.7):
+        monkeypatch.setattr(tiny, "NGRAM_INPUT", joining)
+        model = tiny.GPT(VOCAB)
+        model(*torch.randint(0, VOCAB, (2, 1, 16))).backward()  # attention gives nothing yet: its last matrix is zero
+        taught = {int(index.min()) for index, grad in model.ngrams.waiting if grad.abs().sum() > 0}
+        assert len(taught) == (2 if joining else 0)
 
 
 def test_rotation_leaves_lengths_and_makes_products_depend_on_distance_alone(tiny: ModuleType) -> None:

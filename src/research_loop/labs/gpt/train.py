@@ -53,6 +53,7 @@ X0_INIT = 0.1  # share of the embedding added back before each block
 GATE_CHANNELS = 32  # of a layer's input, which the gates of value embeddings read
 BIGRAM_ROWS = 2**18  # of a table of hashed pairs of tokens, one for each layer with value embeddings; 0 for none
 TRIGRAM_ROWS = 2**19  # of the one table of hashed triples
+NGRAM_INPUT = 0.0  # how much of the last layer's bigrams and of the trigrams joins the tokens' embedding; 0 for none
 NGRAM_LR = 2.0  # of those tables (Adagrad), the same throughout the run
 
 # --------------------------------------------------------------------------------------------------------- machine
@@ -309,10 +310,15 @@ class GPT(nn.Module):
     def features(self, idx, ngrams):
         """[B, T, width], what the head reads; `ngrams` are what the tables give, by their names.
 
-        Before each block the stream is scaled and takes a share of the embedding (modded-nanogpt, nanochat).
+        Before each block the stream is scaled and takes a share of the embedding (modded-nanogpt, nanochat), where
+        n-grams may stand beside the tokens (Hyra, github.com/Tencent-Hunyuan/Hyra-results).
         """
         cos_sin = tuple(table[:, : idx.size(1)] for table in self.cos_sin)
-        x = x0 = norm(self.wte(idx).to(DTYPE))
+        embedding = self.wte(idx).to(DTYPE)
+        if NGRAM_INPUT:
+            last = (f"bigrams of {DEPTH - 1}", "trigrams")
+            embedding = embedding + NGRAM_INPUT * sum(ngrams[name] for name in last if name in ngrams)
+        x = x0 = norm(embedding)
         for i, block in enumerate(self.blocks):
             x = self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0
             values = [self.value_embeds[str(i)](idx).to(DTYPE)] if str(i) in self.value_embeds else []

@@ -293,6 +293,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "A simplification, as in GPT-2: every block normalises its input; sizes may say how much a token matters.",
         "The residual stream's size varies from token to token.",
         ways.each(
+            ("norm(embedding)", "embedding"),
             ("norm(self.wte(_i).to(DTYPE))", "self.wte({i}).to(DTYPE)"),
             ("norm(self.transformer.wte(_i))", "self.transformer.wte({i})"),
         ),

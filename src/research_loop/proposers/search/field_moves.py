@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Final
 
 from research_loop.proposers.search.couplings import ROLES
-from research_loop.proposers.search.moves import MOVES, Move, doubled, halved, nearer_one, plus_whole, times
+from research_loop.proposers.search.moves import MOVES, Move
+from research_loop.proposers.search.steps import doubled, halved, nearer_one, plus_whole, times
 from research_loop.proposers.search.words import MLP
 
 _WIDTH: Final = ROLES["width"].pattern

@@ -14,8 +14,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from research_loop.edits import Value
-from research_loop.proposers.search import couplings, rules
-from research_loop.proposers.search.dials import dials, tidy
+from research_loop.proposers.search import couplings
+from research_loop.proposers.search.dials import dials
+from research_loop.proposers.search.steps import (
+    New,
+    averaged,
+    beta,
+    doubled,
+    halved,
+    joined,
+    narrower,
+    nearer_one,
+    plus,
+    reshaped,
+    shorter_windows,
+    smaller_head,
+    times,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +40,6 @@ class Idea:
     changes: Mapping[str, Value]
     why: str
     risk: str
-
-
-New = tuple[Value, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,116 +77,6 @@ class Move:
         return None if new is None else dict(zip(found, new, strict=True))
 
 
-def times(factor: float) -> Callable[..., New | None]:
-    def change(value: Value) -> New | None:
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-            return None
-        return (tidy(value, factor),)
-
-    return change
-
-
-def _plus(step: float) -> Callable[..., New | None]:
-    """For shares of the run: stays within 0 and 1."""
-
-    def change(value: Value) -> New | None:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value + step <= 1:
-            return None
-        return (round(float(value + step), 6),)
-
-    return change
-
-
-def plus_whole(step: int) -> Callable[..., New | None]:
-    def change(value: Value) -> New | None:
-        number = rules.whole(value)
-        return (number + step,) if number and number + step > 0 else None
-
-    return change
-
-
-def nearer_one(factor: float) -> Callable[..., New | None]:
-    """For averages: 1 - beta times the factor."""
-
-    def change(value: Value) -> New | None:
-        if not isinstance(value, float) or not 0 < value < 1:
-            return None
-        new = round(1 - tidy(1 - value, factor), 8)
-        return (new,) if 0 < new < 1 else None
-
-    return change
-
-
-def _beta(index: int, factor: float) -> Callable[..., New | None]:
-    def change(betas: Value) -> New | None:
-        if not isinstance(betas, tuple) or len(betas) <= index:
-            return None
-        new = nearer_one(factor)(betas[index])
-        return None if new is None else ((*betas[:index], new[0], *betas[index + 1 :]),)
-
-    return change
-
-
-def halved(value: Value) -> New | None:
-    number = rules.whole(value)
-    return (number // 2,) if number and number > 1 and number % 2 == 0 else None
-
-
-def doubled(value: Value) -> New | None:
-    number = rules.whole(value)
-    return (number * 2,) if number and number > 0 else None
-
-
-def _reshaped(layers: int, heads: int) -> Callable[..., New | None]:
-    """More layers, and a width of so many more heads; the aspect ratio follows from both."""
-
-    def change(depth: Value, aspect: Value, head: Value) -> New | None:
-        old = couplings.shape({"DEPTH": depth, "ASPECT_RATIO": aspect, "HEAD_DIM": head})
-        if old is None or old[0] + layers < 1:
-            return None
-        new_depth = old[0] + layers
-        new_aspect = couplings.aspect_for(couplings.width(*old) + heads * old[2], new_depth, old[2])
-        return None if new_aspect is None else (new_depth, new_aspect, old[2])
-
-    return change
-
-
-def _narrower(depth: Value, aspect: Value, head: Value) -> New | None:
-    """By a head; where there is one alone, by half of it."""
-    old = couplings.shape({"DEPTH": depth, "ASPECT_RATIO": aspect, "HEAD_DIM": head})
-    half = _smaller_head(head)
-    if old is None or half is None or couplings.width(*old) > old[2]:
-        return _reshaped(0, -1)(depth, aspect, head)
-    new_aspect = couplings.aspect_for(half[0], old[0], half[0])
-    return None if new_aspect is None else (old[0], new_aspect, *half)
-
-
-def _smaller_head(head: Value) -> tuple[int] | None:
-    """Half of it, as long as that is even: rotations take pairs."""
-    number = rules.whole(head)
-    return (number // 2,) if number and number % 4 == 0 and number // 2 >= LEAST_HEAD else None
-
-
-def _shorter_windows(pattern: Value, depth: Value) -> New | None:
-    """A short layer more in a turn, or as many as it takes for a long one less in all."""
-    layers = rules.whole(depth) or 0
-    before = rules.long_layers(pattern, layers)
-    if before is None or not isinstance(pattern, str) or "L" not in pattern or set(pattern) - {"S", "L"}:
-        return None
-    longer = ["SSSL", "SSL", "SL"] if pattern == "L" else ["S" * more + pattern for more in range(1, layers)]
-    fewer = (new for new in longer if len(new) <= layers and (rules.long_layers(new, layers) or before) < before)
-    return next(((new, layers) for new in fewer), None)
-
-
-def _averaged(half_life: Value, final: Value) -> New | None:
-    """An average that is off, with the last rate that it bears."""
-    if isinstance(half_life, bool) or half_life != 0 or not isinstance(final, float) or not 0 <= final < 1:
-        return None
-    return (0.08, max(final, 0.35))
-
-
-LEAST_HEAD: Final = 16
-
 MOVES: Final[tuple[Move, ...]] = (
     Move(
         "smaller batch",
@@ -186,35 +88,35 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(
         "wider",
         couplings.SHAPE,
-        _reshaped(0, 1),
+        reshaped(0, 1),
         "A wider model learns more from each token and keeps the GPU's matrix units busier.",
         "Slower steps, so fewer tokens in the budget; more VRAM.",
     ),
     Move(
         "deeper and wider",
         couplings.SHAPE,
-        _reshaped(1, 1),
+        reshaped(1, 1),
         "If the budget allows more tokens than the model can use, size in both directions is the better use of it.",
         "Clearly slower steps and more VRAM.",
     ),
     Move(
         "deeper, same width",
         couplings.SHAPE,
-        _reshaped(1, 0),
+        reshaped(1, 0),
         "More layers add steps of computation per token; the width, and so the shape of every matrix, stays.",
         "Slower steps and some more VRAM; deep and narrow is less stable at high learning rates.",
     ),
     Move(
         "shallower, same width",
         couplings.SHAPE,
-        _reshaped(-1, 0),
+        reshaped(-1, 0),
         "Fewer layers make every step faster: more tokens in the same seconds.",
         "Loses capacity; pays only if the model was too large for the budget.",
     ),
     Move(
         "narrower",
         couplings.SHAPE,
-        _narrower,
+        narrower,
         "A narrower model sees more tokens in the same seconds.",
         "Loses capacity; small matrices may leave the GPU waiting.",
     ),
@@ -249,29 +151,36 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(
         "longer warmdown",
         ("WARMDOWN_RATIO",),
-        _plus(0.15),
+        plus(0.15),
         "Falling learning rates average out gradient noise; most of a short run's gain comes during the decay.",
         "Less time at the full rate.",
     ),
     Move(
         "end above zero",
         ("FINAL_LR_FRAC",),
-        _plus(0.05),
+        plus(0.05),
         "A higher last rate keeps the last steps teaching.",
         "A little gradient noise stays in the final weights.",
     ),
     Move(
+        "n-grams in the embedding",
+        ("NGRAM_INPUT", "BIGRAM_ROWS", "TRIGRAM_ROWS"),
+        joined,
+        "The first layers need not find out which pair or triple of tokens they stand at: the tables know it.",
+        "What attention and MLP see changes as the tables learn, and on a GPU it is a little more to add in each pass.",
+    ),
+    Move(
         "averaged weights",
         ("AVERAGE_HALF_LIFE", "FINAL_LR_FRAC"),
-        _averaged,
+        averaged,
         "An average of the last weights has less of their noise than a low rate leaves, so that the rate may stay "
         "higher (LAWA, arXiv 2209.14981).",
         "An average that reaches too far back lags behind; the last weights by themselves are noisier.",
     ),
     Move(
         "shorter windows",
-        ("WINDOW_PATTERN", "DEPTH"),
-        _shorter_windows,
+        ("WINDOW_PATTERN", couplings.LAYERS),
+        shorter_windows,
         "Most of what predicts the next token is near: fewer long windows save attention time on every step.",
         "Long-range context is lost in more layers.",
     ),
@@ -292,14 +201,14 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(
         "longer second moment",
         ("ADAM_BETAS",),
-        _beta(1, 0.5),
+        beta(1, 0.5),
         "Gradients of embeddings are sparse; a longer average of their squares gives steadier step sizes.",
         "Adapts more slowly at the start of the run.",
     ),
     Move(
         "longer first moment",
         ("ADAM_BETAS",),
-        _beta(0, 0.6),
+        beta(0, 0.6),
         "A smoother direction helps when small batches make gradients noisy.",
         "Momentum may overshoot while the learning rate is high.",
     ),
@@ -334,14 +243,14 @@ MOVES: Final[tuple[Move, ...]] = (
     Move(
         "short warmup",
         ("WARMUP_RATIO",),
-        _plus(0.05),
+        plus(0.05),
         "A short ramp lets the optimizer's averages form before full steps are taken.",
         "The ramp itself is time at low learning rates.",
     ),
     Move(
         "smaller heads",
         ("HEAD_DIM",),
-        _smaller_head,
+        smaller_head,
         "More heads at the same width can attend to more things at once.",
         "Attention kernels are slower on small heads.",
     ),

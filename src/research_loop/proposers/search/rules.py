@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -41,8 +42,11 @@ def _keep_width(values: Mapping[str, Value], settled: dict[str, Value]) -> bool:
     if before is None or after is None or not touched:
         return True
     same = width(*before) == width(*after)
-    if touched == {"ASPECT_RATIO"}:
+    if "ASPECT_RATIO" in touched:
         settled["ASPECT_RATIO"] = aspect_for(width(*after), after[0], after[2]) or after[1]  # one for all of a width
+        if settled["ASPECT_RATIO"] == before[1]:
+            del settled["ASPECT_RATIO"]
+    if touched == {"ASPECT_RATIO"}:
         return not same  # rounded away: the same model again
     if touched == {"HEAD_DIM"} and not same:
         aspect = aspect_for(width(*before), before[0], after[2])
@@ -74,9 +78,10 @@ def _within_limits(before: Mapping[str, Value], settled: Mapping[str, Value], se
 def _misses_its_layers(before: Mapping[str, Value], after: Mapping[str, Value]) -> bool:
     """Whether another pattern, of a larger or smaller share of long windows, has not more or fewer layers with them."""
     old, new = (values.get("WINDOW_PATTERN") for values in (before, after))
-    if old is None or new is None or old == new or before.get("DEPTH") != after.get("DEPTH"):
+    depth = next((name for name in after if re.fullmatch(couplings.LAYERS, name)), "DEPTH")
+    if old is None or new is None or old == new or before.get(depth) != after.get(depth):
         return False
-    layers = whole(after.get("DEPTH"))
+    layers = whole(after.get(depth))
     was, is_now = long_layers(old, layers), long_layers(new, layers)
     wanted = dials.directions("WINDOW_PATTERN", old, new).get("WINDOW_PATTERN")
     return was is not None and is_now is not None and (is_now > was) - (is_now < was) != wanted
