@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from research_loop.records import Experiment, History, Result, Run, Score, Verdict, VerdictKind
-from research_loop.views.accounting import account
+from research_loop.views.accounting import Account, account
 from research_loop.views.text import early_stop_line
 
 
@@ -64,3 +66,8 @@ def test_runs_cut_short_and_what_became_of_the_spared_are_counted() -> None:
     text = "early stop: 1 hopeless runs cut short; 2 spared, 1 of these kept"
     assert early_stop_line(History((cut, spared, wrong, fine))) == text
     assert early_stop_line(History((fine,))) == ""
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(40, "1 min"), (3599, "60 min"), (3600, "1.0 h"), (36_000, "10.0 h")])
+def test_time_is_told_in_minutes_as_long_as_it_is_not_an_hour(seconds: float, said: str) -> None:
+    assert Account(seconds, 0, 0, 0, 0).line() == f"time: 100 % training, of {said}"

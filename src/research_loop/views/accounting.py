@@ -40,7 +40,8 @@ class Account:
             "waiting": self.waiting,
         }
         shares = ", ".join(f"{100 * seconds / self.total:.0f} % {name}" for name, seconds in named.items() if seconds)
-        return f"time: {shares}, of {self.total / 3600:.1f} h"
+        whole = f"{self.total / 3600:.1f} h" if self.total >= 3600 else f"{self.total / 60:.0f} min"
+        return f"time: {shares}, of {whole}"
 
 
 def account(history: History, budget_seconds: float) -> Account:
