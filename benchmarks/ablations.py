@@ -128,10 +128,7 @@ class Bench:
             torch.cuda.reset_peak_memory_stats()
         tokenizer, B, T = self.prepare.Tokenizer.from_directory(), train.DEVICE_BATCH_SIZE, train.MAX_SEQ_LEN
         if train.TOTAL_BATCH_SIZE % (B * T):
-            print(
-                f"TOTAL_BATCH_SIZE {train.TOTAL_BATCH_SIZE} is no multiple of DEVICE_BATCH_SIZE * MAX_SEQ_LEN, {B * T}"
-            )
-            sys.exit(1)
+            sys.exit(f"TOTAL_BATCH_SIZE {train.TOTAL_BATCH_SIZE}: not a multiple of {B * T}, the tokens of one pass")
         model = train.GPT(tokenizer.get_vocab_size())
         batches = self.prepare.make_dataloader(tokenizer, B, T, "train")
         seconds, steps = train.train(model, batches, train.TOTAL_BATCH_SIZE // (B * T))
@@ -142,8 +139,7 @@ class Bench:
         }
         bpb = self.prepare.evaluate_bpb(model.eval(), tokenizer, B)
         if not math.isfinite(bpb):
-            print(f"val_bpb is {bpb}")
-            sys.exit(1)
+            sys.exit(f"val_bpb is {bpb}")
         return {**found, "val_bpb": bpb, "peak_vram_mb": train.peak_memory_mb()}
 
 

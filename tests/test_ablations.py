@@ -63,7 +63,7 @@ def test_a_try_that_fails_is_said_in_a_line_and_the_others_go_on(gpt_lab: Lab, t
     call += ["--only", "--try", "odd: DEVICE_BATCH_SIZE=7", "none: HEAD_DIM=0", "narrow: ASPECT_RATIO=32"]
     ended = subprocess.run([*call, "--out", str(tmp_path / "out.jsonl")], capture_output=True, text=True)
     odd, none, last = ended.stderr.splitlines()
-    assert ended.returncode == 1 and odd.startswith("odd: TOTAL_BATCH_SIZE 1024 is no multiple of")
+    assert ended.returncode == 1 and odd.startswith("odd: TOTAL_BATCH_SIZE 1024: not a multiple of")
     assert (
         none == "none: ZeroDivisionError: division by zero"
         and last == "not all was run: odd (0 of 2 runs), none (0 of 2 runs)"

@@ -38,8 +38,8 @@ EIGHTS: Final = 8
 """Matrix units take numbers by eights, and rotations a head's by twos: as many of these as there were stay."""
 SHAPE: Final = ("DEPTH", "ASPECT_RATIO", "HEAD_DIM")
 """What gives the width under upstream's names."""
-LAYERS: Final = r"DEPTH|(N|NUM)_(HIDDEN_)?LAYERS?|LAYERS"
-"""Names of how many there are."""
+LAYERS: Final = r"(N|NUM)_(HIDDEN_)?LAYERS?|LAYERS"
+"""How many there are, by the field's names; upstream's is DEPTH."""
 _SHAPED: Final = "DEPTH * ASPECT_RATIO"
 """That width, among the names."""
 _FARTHEST: Final = 64

@@ -9,13 +9,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
-from research_loop.proposers.search.couplings import ROLES
+from research_loop.proposers.search.couplings import LAYERS, ROLES
 from research_loop.proposers.search.moves import MOVES, Move
 from research_loop.proposers.search.steps import doubled, halved, nearer_one, plus_whole, times
 from research_loop.proposers.search.words import MLP
 
 _WIDTH: Final = ROLES["width"].pattern
-_LAYERS: Final = r"(N|NUM)_(HIDDEN_)?LAYERS?|LAYERS"
 _RATE: Final = r"(MAX_|PEAK_|BASE_|ADAMW?_|MUON_)?(LR|LEARNING_RATE)"
 _STEP, _ROWS = rf"(?!TOTAL_BATCH_SIZE$)(?:{ROLES['step'].pattern})", ROLES["batch"].pattern
 _CLIP: Final = r"(MAX_)?(GRAD|GRADIENT)_?(CLIP|NORM)(_NORM|_VALUE)?|CLIP_GRAD(_NORM)?|MAX_NORM|CLIP"
@@ -26,8 +25,8 @@ FIELD_MOVES: Final[tuple[Move, ...]] = (
     Move("smaller batch of rows", (_ROWS,), halved),
     Move("fewer accumulated", (_ACCUMULATED,), halved),
     Move("wider elsewhere", (_WIDTH,), times(1.25)),
-    Move("deeper elsewhere", (_LAYERS,), plus_whole(1)),
-    Move("shallower elsewhere", (_LAYERS,), plus_whole(-1)),
+    Move("deeper elsewhere", (LAYERS,), plus_whole(1)),
+    Move("shallower elsewhere", (LAYERS,), plus_whole(-1)),
     Move("narrower elsewhere", (_WIDTH,), times(0.8)),
     Move("rate up", (_RATE,), times(1.4)),
     Move("shorter warmup", (r"(LR_)?WARMUP(_ITERS|_STEPS)?|(N|NUM)_WARMUP(_STEPS)?",), times(0.5)),

@@ -179,7 +179,7 @@ MOVES: Final[tuple[Move, ...]] = (
     ),
     Move(
         "shorter windows",
-        ("WINDOW_PATTERN", couplings.LAYERS),
+        ("WINDOW_PATTERN", f"DEPTH|{couplings.LAYERS}"),
         shorter_windows,
         "Most of what predicts the next token is near: fewer long windows save attention time on every step.",
         "Long-range context is lost in more layers.",

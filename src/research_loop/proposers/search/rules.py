@@ -78,7 +78,7 @@ def _within_limits(before: Mapping[str, Value], settled: Mapping[str, Value], se
 def _misses_its_layers(before: Mapping[str, Value], after: Mapping[str, Value]) -> bool:
     """Whether another pattern, of a larger or smaller share of long windows, has not more or fewer layers with them."""
     old, new = (values.get("WINDOW_PATTERN") for values in (before, after))
-    depth = next((name for name in after if re.fullmatch(couplings.LAYERS, name)), "DEPTH")
+    depth = next((name for name in after if re.fullmatch(f"DEPTH|{couplings.LAYERS}", name)), "DEPTH")
     if old is None or new is None or old == new or before.get(depth) != after.get(depth):
         return False
     layers = whole(after.get(depth))
